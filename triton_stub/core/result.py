@@ -1,0 +1,46 @@
+"""The answer to one inference request, as numpy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Output tensors by name: ``result["fc_out"]`` is a numpy array.
+
+    BYTES outputs are object arrays of ``bytes``, BF16 outputs ``ml_dtypes.bfloat16`` arrays.
+    """
+
+    outputs: Mapping[str, np.ndarray]
+    model_name: str
+    model_version: str
+    request_id: str = ""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        try:
+            return self.outputs[name]
+        except KeyError:
+            raise KeyError(
+                f"model {self.model_name!r} sent no output {name!r}; it sent {list(self.outputs)}"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.outputs
+
+    def keys(self) -> Iterator[str]:
+        """Names of the outputs, in the order of the response."""
+        return iter(self.outputs)
