@@ -1,0 +1,164 @@
+"""Which requests an instance executes next: the default scheduler and the dynamic batcher.
+
+Source: core ``src/dynamic_batch_scheduler.cc``, ``GetDynamicBatch``. The server's batcher is a
+thread that hands batches to instances; here an idle instance asks for its next batch, which
+forms the same batches from the same queue.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from triton_stub.errors import InferenceError, StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from triton_stub.core.request import InferenceRequest, InferenceResponse
+    from triton_stub.core.validation import ValidatedRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A request that waits for its execution. ``enqueued`` is in ``time.monotonic_ns``."""
+
+    request: InferenceRequest
+    validated: ValidatedRequest
+    enqueued: int = field(default_factory=time.monotonic_ns)
+    answer: Future[InferenceResponse] = field(default_factory=Future)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows that the request adds to a batch; 1 on a model without batching."""
+        return max(1, self.validated.batch_size)
+
+
+class BatchPolicy:
+    """How many requests from the head of a queue make the next batch."""
+
+    def __init__(self, config: Any) -> None:
+        self._dynamic = (
+            config.WhichOneof("scheduling_choice") == "dynamic_batching"
+            and config.max_batch_size > 0
+        )
+        self._max_batch_size: int = config.max_batch_size
+        batching = config.dynamic_batching
+        self._preferred = frozenset(batching.preferred_batch_size) or {config.max_batch_size}
+        self._delay_ns: int = batching.max_queue_delay_microseconds * 1000
+        self._same_shape = frozenset(
+            entry.name
+            for entry in config.input
+            if -1 in entry.dims and not entry.allow_ragged_batch
+        )
+        self._same_inputs = any(entry.optional for entry in config.input)
+
+    def plan(self, queue: Sequence[Pending] | deque[Pending], now: int) -> tuple[int, int]:
+        """``(requests to take, nanoseconds to wait)``: one of the two is 0.
+
+        ``queue`` is not empty; ``now`` is in ``time.monotonic_ns``.
+        """
+        if not self._dynamic:
+            return 1, 0
+        largest = max(self._preferred)
+        count = size = best = 0
+        closed = False
+        group: object = None
+        for pending in queue:
+            grown = size + pending.batch_size
+            if count == 0:
+                group = self._group(pending)
+            else:
+                if grown > largest and best == 0:
+                    best = count
+                if grown > self._max_batch_size or self._group(pending) != group:
+                    closed = True
+                    break
+            size, count = grown, count + 1
+            if size in self._preferred:
+                best = count
+        age = now - queue[0].enqueued
+        overdue = 0 < self._delay_ns <= age
+        if best and not overdue:
+            return best, 0
+        if closed or size >= largest or overdue or self._delay_ns == 0:
+            return count, 0
+        return 0, self._delay_ns - age
+
+    def _group(self, pending: Pending) -> object:
+        """Requests are batched together only if this is equal."""
+        if not self._same_shape and not self._same_inputs:
+            return None
+        return {
+            tensor.name: tensor.shape[1:] if tensor.name in self._same_shape else None
+            for tensor in pending.validated.inputs
+            if self._same_inputs or tensor.name in self._same_shape
+        }
+
+
+class Batcher:
+    """The queue of one model, shared by its instances."""
+
+    def __init__(
+        self, policy: BatchPolicy, *, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._queue: deque[Pending] = deque()
+        self._formed: deque[list[Pending]] = deque()
+        self._closed = False
+
+    def put(self, pending: Pending) -> None:
+        """Queue one request."""
+        with self._changed:
+            self._refuse_if_closed(pending)
+            self._queue.append(pending)
+            self._changed.notify()
+
+    def put_batch(self, batch: Iterable[Pending]) -> None:
+        """Queue requests that shall be executed together, as they are."""
+        formed = list(batch)
+        with self._changed:
+            self._refuse_if_closed(formed[0])
+            self._formed.append(formed)
+            self._changed.notify()
+
+    def next_batch(self) -> list[Pending] | None:
+        """Wait for the next batch; None when the model is unloaded and nothing is left to do."""
+        with self._changed:
+            while True:
+                if self._formed:
+                    return self._formed.popleft()
+                wait: float | None = None
+                if self._queue:
+                    count, wait_ns = self._policy.plan(self._queue, self._clock())
+                    if self._closed and not count:
+                        count = len(self._queue)
+                    if count:
+                        batch = [self._queue.popleft() for _ in range(count)]
+                        if self._queue:
+                            self._changed.notify()  # another instance may be idle
+                        return batch
+                    wait = wait_ns / 1e9
+                elif self._closed:
+                    return None
+                self._changed.wait(wait)
+
+    def close(self) -> None:
+        """Take no more requests; those in the queue are still executed."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _refuse_if_closed(self, pending: Pending) -> None:
+        if self._closed:
+            raise InferenceError(
+                f"{pending.request.log_prefix}Server is stopping, scheduler for model has "
+                "stopped accepting new inference requests",
+                StatusCode.UNAVAILABLE,
+            )

@@ -1,0 +1,64 @@
+"""The server's log: kept for assertions, and echoed for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triton_stub.pb_utils.logger import LogLevel
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+_LETTERS = {LogLevel.INFO: "I", LogLevel.WARNING: "W", LogLevel.ERROR: "E", LogLevel.VERBOSE: "I"}
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One line; ``str()`` gives it in the server's format."""
+
+    time: datetime
+    level: LogLevel
+    message: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        # Seen on the real server 2.51: I1122 14:01:18.046764 26569 model.py:6] "init log"
+        return (
+            f"{_LETTERS[self.level]}{self.time:%m%d %H:%M:%S.%f} {os.getpid()} "
+            f"{self.file}:{self.line}] {json.dumps(self.message, ensure_ascii=False)}"
+        )
+
+
+class Log:
+    """Collects records from any thread; ``verbose`` keeps VERBOSE ones, ``echo`` prints all."""
+
+    def __init__(self, *, verbose: bool = False, echo: TextIO | None = None) -> None:
+        self._verbose = verbose
+        self._echo = echo
+        self._lock = threading.Lock()
+        self._records: list[LogRecord] = []
+
+    def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
+        """Add one line; ``file`` is shortened to its name, as the server does."""
+        if level is LogLevel.VERBOSE and not self._verbose:
+            return
+        record = LogRecord(datetime.now(UTC), level, message, Path(file).name, line)
+        with self._lock:
+            self._records.append(record)
+            if self._echo is not None:
+                print(record, file=self._echo, flush=True)
+
+    def records(self) -> list[LogRecord]:
+        """All records so far."""
+        with self._lock:
+            return list(self._records)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.records()))

@@ -1,0 +1,67 @@
+"""An inference request and its response, as the core sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from triton_stub.core.result import Result
+from triton_stub.core.tensor import Tensor
+from triton_stub.errors import InferenceError
+
+Parameter = bool | int | float | str
+
+
+@dataclass(slots=True, kw_only=True)
+class InferenceRequest:
+    """One request, from whatever endpoint.
+
+    ``requested_outputs`` empty means all outputs of the configuration. ``timeout`` is in
+    microseconds. ``model_version`` -1 means the newest that is ready.
+    """
+
+    model_name: str
+    model_version: int = -1
+    request_id: str = ""
+    inputs: Sequence[Tensor] = ()
+    requested_outputs: Sequence[str] = ()
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    correlation_id: int | str = 0
+    flags: int = 0
+    priority: int = 0
+    timeout: int = 0
+
+    @property
+    def log_prefix(self) -> str:
+        """What the server puts before most complaints (core, ``infer_request.h``)."""
+        return f"[request id: {self.request_id or '<id_unknown>'}] "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceResponse:
+    """One response: output tensors in the model's order, or an error."""
+
+    model_name: str
+    model_version: str
+    request_id: str = ""
+    tensors: Sequence[Tensor] = ()
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    error: InferenceError | None = None
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        """Output tensors by name; ``numpy.from_dlpack`` reads one."""
+        return {tensor.name: tensor for tensor in self.tensors}
+
+    def result(self) -> Result:
+        """The outputs as numpy arrays; raises the response's error."""
+        if self.error is not None:
+            # A fresh exception for each raise: tracebacks pile up on a shared one.
+            raise InferenceError(self.error.message, self.error.code) from self.error.__cause__
+        return Result(
+            outputs={tensor.name: tensor.to_numpy() for tensor in self.tensors},
+            model_name=self.model_name,
+            model_version=self.model_version,
+            request_id=self.request_id,
+            parameters=self.parameters,
+        )

@@ -1,0 +1,113 @@
+"""What a model has done, counted as the server counts (core ``src/infer_stats.cc``)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often, and how long in all, in nanoseconds."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        """Count once more."""
+        self.count += 1
+        self.ns += ns
+
+    def to_dict(self) -> dict[str, int]:
+        """``{"count": …, "ns": …}``."""
+        return {"count": self.count, "ns": self.ns}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTimes:
+    """Clock readings of one execution in ``time.monotonic_ns``."""
+
+    start: int
+    infer_start: int
+    infer_end: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Compute:
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+
+    def add(self, times: BatchTimes) -> None:
+        self.compute_input.add(times.infer_start - times.start)
+        self.compute_infer.add(times.infer_end - times.infer_start)
+        self.compute_output.add(times.end - times.infer_end)
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        return {
+            "compute_input": self.compute_input.to_dict(),
+            "compute_infer": self.compute_infer.to_dict(),
+            "compute_output": self.compute_output.to_dict(),
+        }
+
+
+class Statistics:
+    """Counters of one version of a model."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_inference_ms = 0
+        self._inference_count = 0
+        self._execution_count = 0
+        self._success = Duration()
+        self._fail = Duration()
+        self._queue = Duration()
+        self._compute = _Compute()
+        self._by_batch_size: dict[int, _Compute] = {}
+
+    def count_request(
+        self, batch_size: int, enqueued: int, times: BatchTimes, *, success: bool
+    ) -> None:
+        """Count one request of an execution; ``batch_size`` is at least 1."""
+        with self._lock:
+            if not success:
+                self._fail.add(times.end - enqueued)
+                return
+            self._inference_count += batch_size
+            self._success.add(times.end - enqueued)
+            self._queue.add(times.start - enqueued)
+            self._compute.add(times)
+
+    def count_execution(self, batch_size: int, times: BatchTimes) -> None:
+        """Count one call of ``execute``; ``batch_size`` is the sum over its requests."""
+        with self._lock:
+            self._last_inference_ms = time.time_ns() // 1_000_000
+            self._execution_count += 1
+            self._by_batch_size.setdefault(batch_size, _Compute()).add(times)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counters as the statistics extension prints them."""
+        none = Duration().to_dict()
+        with self._lock:
+            return {
+                "last_inference": self._last_inference_ms,
+                "inference_count": self._inference_count,
+                "execution_count": self._execution_count,
+                "inference_stats": {
+                    "success": self._success.to_dict(),
+                    "fail": self._fail.to_dict(),
+                    "queue": self._queue.to_dict(),
+                    **self._compute.to_dict(),
+                    "cache_hit": none,
+                    "cache_miss": none,
+                },
+                "response_stats": {},
+                "batch_stats": [
+                    {"batch_size": size, **compute.to_dict()}
+                    for size, compute in sorted(self._by_batch_size.items())
+                ],
+                "memory_usage": [],
+            }

@@ -1,0 +1,86 @@
+"""A tensor on its way between a client and a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from triton_stub import datatypes
+from triton_stub.datatypes import BYTES, Datatype
+
+if TYPE_CHECKING:
+    from triton_stub.datatypes import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Name, datatype, shape, and the values either as an array or as the wire's raw bytes.
+
+    Raw bytes are kept as they came, so that their size can be checked against the shape before
+    anything is made of them.
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    data: Array | bytes | memoryview
+
+    @classmethod
+    def from_numpy(cls, name: str, array: Any) -> Tensor:
+        """A tensor of an array; TypeError if Triton has no such datatype."""
+        array = np.asarray(array)
+        datatype = datatypes.from_dtype(array.dtype)
+        if datatype is None:
+            raise TypeError(
+                f"input {name!r} is an array of dtype {array.dtype}, which no Triton datatype "
+                "stands for; convert it first, for example with .astype(numpy.float32)"
+            )
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        return cls(name, datatype, array.shape, array)
+
+    @property
+    def byte_size(self) -> int:
+        """Size on the wire in bytes."""
+        if not isinstance(self.data, np.ndarray):
+            return len(self.data)
+        return len(self.to_bytes()) if self.datatype is BYTES else self.data.nbytes
+
+    def to_numpy(self) -> Array:
+        """The values in ``shape``, without a copy where there need be none; do not write to it."""
+        if not isinstance(self.data, np.ndarray):
+            if self.datatype is BYTES:
+                return datatypes.decode_bytes(self.data).reshape(self.shape)
+            return np.frombuffer(self.data, self.datatype.numpy).reshape(self.shape)
+        if self.datatype is BYTES:
+            return _as_byte_objects(self.data).reshape(self.shape)
+        return self.data.reshape(self.shape)
+
+    def to_bytes(self) -> bytes | memoryview:
+        """The values as the binary tensor extension sends them: little endian, C order."""
+        if not isinstance(self.data, np.ndarray):
+            return self.data
+        if self.datatype is BYTES:
+            return datatypes.encode_bytes(self.data)
+        # A view through uint8: a memoryview cannot cast bfloat16.
+        return np.ascontiguousarray(self.data).reshape(-1).view(np.uint8).data
+
+    def with_shape(self, shape: tuple[int, ...]) -> Tensor:
+        """The same values under another shape (``reshape`` of the configuration)."""
+        return Tensor(self.name, self.datatype, shape, self.data)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        """``numpy.from_dlpack(tensor)``; BYTES and BF16 have no DLPack form in numpy."""
+        return self.to_numpy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.to_numpy().__dlpack_device__()
+
+
+def _as_byte_objects(array: Array) -> Array:
+    """Elements of a BYTES array as the model and the client see them: ``bytes``."""
+    if array.dtype.kind == "O" and all(type(item) is bytes for item in array.ravel().tolist()):
+        return array
+    return datatypes.decode_bytes(datatypes.encode_bytes(array))

@@ -1,0 +1,251 @@
+"""A request against a model's configuration: the core's checks, in its order, in its words.
+
+Source: core ``src/infer_request.cc``, ``InferenceRequest::Normalize`` and what it calls. The core
+visits inputs in the order of a hash table, so of several faults it may name any; here it is the
+client's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from triton_stub import datatypes
+from triton_stub.datatypes import BYTES, format_shape
+from triton_stub.errors import InferenceError, StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from triton_stub.core.request import InferenceRequest
+    from triton_stub.core.tensor import Tensor
+
+_BATCH_NOTE = (
+    "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
+    "prepended to each input shape. If you want to specify the full shape including the batch dim "
+    "in your input dims config, try setting max_batch_size to zero. See the model configuration "
+    "docs for more info on max_batch_size."
+)
+_LENGTH_SIZE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatedRequest:
+    """What the checks found out: tensors in the shape the model sees, and the batch size.
+
+    ``batch_size`` is 0 on a model without batching, as in the core.
+    """
+
+    batch_size: int
+    inputs: Sequence[Tensor]
+    requested_outputs: frozenset[str]
+
+
+class Validator:
+    """The checks for one model; made once, because reading a protobuf for each request is slow."""
+
+    def __init__(self, config: Any) -> None:
+        self._model_name: str = config.name
+        self._max_batch_size: int = config.max_batch_size
+        self._inputs = {entry.name: _InputRule(entry) for entry in config.input}
+        # Duplicate names are legal in a configuration, and the core counts entries, not names.
+        self._input_names = [entry.name for entry in config.input]
+        self._required = [entry.name for entry in config.input if not entry.optional]
+        self._outputs = frozenset(entry.name for entry in config.output)
+
+    def validate(self, request: InferenceRequest) -> ValidatedRequest:
+        """Check one request; InferenceError with the server's text if it is refused."""
+        self._check_no_duplicates(request)
+        for name in request.requested_outputs:
+            if name not in self._outputs:
+                _refuse(f"unexpected inference output '{name}' for model '{self._model_name}'")
+        self._check_input_count(request)
+        rules = [self._rule(tensor) for tensor in request.inputs]
+        batch_size = self._batch_size(request)
+        inputs = [
+            self._check_input(request, tensor, rule, batch_size)
+            for tensor, rule in zip(request.inputs, rules, strict=True)
+        ]
+        return ValidatedRequest(
+            batch_size, inputs, frozenset(request.requested_outputs) or self._outputs
+        )
+
+    def _check_no_duplicates(self, request: InferenceRequest) -> None:
+        for what, names in (
+            ("input", [tensor.name for tensor in request.inputs]),
+            # Since Triton 24.11; 2.51 merges duplicate outputs silently.
+            ("output", request.requested_outputs),
+        ):
+            seen: set[str] = set()
+            for name in names:
+                if name in seen:
+                    _refuse(f"{request.log_prefix}{what} '{name}' already exists in request")
+                seen.add(name)
+
+    def _check_input_count(self, request: InferenceRequest) -> None:
+        # Only counted: a missing required input passes if an optional one makes up the number.
+        count = len(request.inputs)
+        if len(self._required) <= count <= len(self._input_names):
+            return
+        given = [tensor.name for tensor in request.inputs]
+        missing = [name for name in self._required if name not in given]
+        if len(self._required) == len(self._input_names):
+            expected = f"expected {len(self._input_names)} inputs"
+        else:
+            expected = (
+                f"expected number of inputs between {len(self._required)} and "
+                f"{len(self._input_names)}"
+            )
+        # The core cuts the last character of the list even when that is its bracket.
+        missing_text = _quoted(missing) if missing else "]"
+        _refuse(
+            f"{request.log_prefix}{expected} but got {count} inputs for model "
+            f"'{self._model_name}'. Got input(s) {_quoted(given)}, but missing required input(s) "
+            f"{missing_text}. Please provide all required input(s)."
+        )
+
+    def _rule(self, tensor: Tensor) -> _InputRule:
+        rule = self._inputs.get(tensor.name)
+        if rule is None:
+            _refuse(f"unexpected inference input '{tensor.name}' for model '{self._model_name}'")
+        return rule
+
+    def _batch_size(self, request: InferenceRequest) -> int:
+        if self._max_batch_size == 0:
+            return 0
+        batch_size = 0
+        for tensor in request.inputs:
+            what = f"{request.log_prefix}input '{tensor.name}'"
+            if not tensor.shape:
+                _refuse(
+                    f"{what} has no shape but model requires batch dimension for "
+                    f"'{self._model_name}'"
+                )
+            if batch_size == 0:
+                batch_size = tensor.shape[0]
+            elif tensor.shape[0] != batch_size:
+                _refuse(f"{what} batch size does not match other inputs for '{self._model_name}'")
+        if batch_size > self._max_batch_size:
+            _refuse(
+                f"{request.log_prefix}inference request batch-size must be <= "
+                f"{self._max_batch_size} for '{self._model_name}'"
+            )
+        return batch_size
+
+    def _check_input(
+        self, request: InferenceRequest, tensor: Tensor, rule: _InputRule, batch_size: int
+    ) -> Tensor:
+        prefix, model = request.log_prefix, self._model_name
+        if tensor.datatype is not rule.datatype:
+            _refuse(
+                f"{prefix}inference input '{tensor.name}' data-type is '{tensor.datatype.name}', "
+                f"but model '{model}' expects '{rule.datatype.name}'"
+            )
+        batching = self._max_batch_size > 0
+        shape = tensor.shape[1:] if batching else tensor.shape
+        if not _matches(shape, rule.dims):
+            if len(shape) == len(rule.dims) and -1 in shape:
+                _refuse(
+                    f"{prefix}All input dimensions should be specified for input "
+                    f"'{tensor.name}' for model '{model}', got {format_shape(tensor.shape)}"
+                )
+            expected = format_shape([-1, *rule.dims] if batching else rule.dims)
+            _refuse(
+                f"{prefix}unexpected shape for input '{tensor.name}' for model '{model}'. "
+                f"Expected {expected}, got {format_shape(tensor.shape)}. "
+                + (_BATCH_NOTE if batching else "")
+            )
+        model_shape = rule.reshaped(shape)
+        if batch_size:
+            model_shape = (batch_size, *model_shape)
+        self._check_size(request, tensor, model_shape)
+        return tensor if model_shape == tensor.shape else tensor.with_shape(model_shape)
+
+    def _check_size(
+        self, request: InferenceRequest, tensor: Tensor, shape: tuple[int, ...]
+    ) -> None:
+        count = 1
+        for dim in shape:
+            count *= dim
+        what = f"for input '{tensor.name}' for model '{self._model_name}'"
+        if tensor.datatype is not BYTES:
+            expected = count * tensor.datatype.itemsize
+            if tensor.byte_size != expected:
+                _refuse(
+                    f"{request.log_prefix}input byte size mismatch {what}. "
+                    f"Expected {expected}, got {tensor.byte_size}"
+                )
+        elif isinstance(tensor.data, np.ndarray):
+            if tensor.data.size != count:
+                _refuse(
+                    f"{request.log_prefix}expected {count} string elements for inference input "
+                    f"'{tensor.name}' for model '{self._model_name}', got {tensor.data.size}"
+                )
+        else:
+            _check_framing(request, tensor.name, tensor.data, count, self._model_name)
+
+
+class _InputRule:
+    """One ``input`` of the configuration, ready for use."""
+
+    def __init__(self, entry: Any) -> None:
+        self.datatype = datatypes.from_number(entry.data_type)
+        self.dims = tuple(entry.dims)
+        self.reshape = tuple(entry.reshape.shape) if entry.HasField("reshape") else None
+
+    def reshaped(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that the model sees: wildcards of ``reshape`` filled from those of ``dims``."""
+        if self.reshape is None:
+            return shape
+        wild = iter([size for size, dim in zip(shape, self.dims, strict=True) if dim == -1])
+        return tuple(next(wild) if dim == -1 else dim for dim in self.reshape)
+
+
+def _matches(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
+    return len(shape) == len(dims) and all(
+        size != -1 and dim in (-1, size) for size, dim in zip(shape, dims, strict=True)
+    )
+
+
+def _check_framing(
+    request: InferenceRequest, name: str, data: bytes | memoryview, expected: int, model: str
+) -> None:
+    what = f"for inference input '{name}' for model '{model}'"
+    prefix, offset, found = request.log_prefix, 0, 0
+    cut_short = None
+    while offset < len(data):
+        left = len(data) - offset
+        if left < _LENGTH_SIZE:
+            _refuse(
+                f"{prefix}incomplete string length indicator {what}, expecting {_LENGTH_SIZE} "
+                f"bytes but only {left} bytes available. Please make sure the string length "
+                "indicator is in one buffer."
+            )
+        found += 1
+        if found > expected:
+            _refuse(
+                f"{prefix}unexpected number of string elements {found} {what}, expecting {expected}"
+            )
+        length = int.from_bytes(data[offset : offset + _LENGTH_SIZE], "little")
+        left -= _LENGTH_SIZE
+        if length > left:
+            cut_short = (length, left)
+        offset += _LENGTH_SIZE + length
+    if found != expected:
+        _refuse(f"{prefix}expected {expected} string elements {what}, got {found}")
+    if cut_short is not None:
+        # The core lets this pass and the backend refuses it, hence no prefix and no model name.
+        _refuse(
+            f"incomplete string data for inference input '{name}', expecting string of length "
+            f"{cut_short[0]} but only {cut_short[1]} bytes available"
+        )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return "[" + ",".join(f"'{name}'" for name in names) + "]"
+
+
+def _refuse(message: str) -> NoReturn:
+    raise InferenceError(message, StatusCode.INVALID_ARG)

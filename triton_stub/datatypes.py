@@ -1,0 +1,124 @@
+"""The one table of Triton's datatypes, and the framing of BYTES tensors.
+
+A datatype has three spellings: ``FP32`` on the wire, ``TYPE_FP32`` in a model configuration and
+``numpy.float32`` in memory. Sources: core ``src/model_config.cc``; python_backend
+``src/pb_stub_utils.cc``; KServe v2 "Tensor Data Types".
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """One row of the table. ``itemsize`` is in bytes, 0 for BYTES (length varies)."""
+
+    name: str
+    config_name: str
+    number: int
+    numpy: np.dtype[Any]
+    itemsize: int
+
+
+def _row(name: str, config_name: str, number: int, numpy_type: object) -> Datatype:
+    dtype: np.dtype[Any] = np.dtype(numpy_type)  # type: ignore[call-overload]
+    return Datatype(name, config_name, number, dtype, 0 if dtype.hasobject else dtype.itemsize)
+
+
+DATATYPES = (
+    _row("BOOL", "TYPE_BOOL", 1, np.bool_),
+    _row("UINT8", "TYPE_UINT8", 2, np.uint8),
+    _row("UINT16", "TYPE_UINT16", 3, np.uint16),
+    _row("UINT32", "TYPE_UINT32", 4, np.uint32),
+    _row("UINT64", "TYPE_UINT64", 5, np.uint64),
+    _row("INT8", "TYPE_INT8", 6, np.int8),
+    _row("INT16", "TYPE_INT16", 7, np.int16),
+    _row("INT32", "TYPE_INT32", 8, np.int32),
+    _row("INT64", "TYPE_INT64", 9, np.int64),
+    _row("FP16", "TYPE_FP16", 10, np.float16),
+    _row("FP32", "TYPE_FP32", 11, np.float32),
+    _row("FP64", "TYPE_FP64", 12, np.float64),
+    _row("BYTES", "TYPE_STRING", 13, np.object_),
+    _row("BF16", "TYPE_BF16", 14, ml_dtypes.bfloat16),
+)
+BYTES = DATATYPES[12]
+BF16 = DATATYPES[13]
+
+_BY_NAME = {row.name: row for row in DATATYPES}
+_BY_CONFIG_NAME = {row.config_name: row for row in DATATYPES}
+_BY_NUMBER = {row.number: row for row in DATATYPES}
+_BY_DTYPE = {row.numpy: row for row in DATATYPES}
+
+
+def from_name(name: str) -> Datatype:
+    """Row of a wire name such as ``FP32``; KeyError if there is none."""
+    return _BY_NAME[name]
+
+
+def from_config_name(name: str) -> Datatype:
+    """Row of a configuration name such as ``TYPE_FP32``; KeyError if there is none."""
+    return _BY_CONFIG_NAME[name]
+
+
+def from_number(number: int) -> Datatype:
+    """Row of a ``DataType`` enum value of the configuration schema; KeyError if there is none."""
+    return _BY_NUMBER[number]
+
+
+def from_dtype(dtype: np.dtype[Any]) -> Datatype | None:
+    """Row of a numpy dtype, or None if Triton has no such datatype.
+
+    Byte strings (``S<n>``) and text (``<U<n>``) are BYTES, as in tritonclient.
+    """
+    if dtype.kind in "SU":
+        return BYTES
+    return _BY_DTYPE.get(dtype)
+
+
+def encode_bytes(array: Array) -> bytes:
+    """Frame the elements of a BYTES array: little-endian uint32 length, then the bytes, C order.
+
+    Text is encoded as UTF-8; anything that is neither bytes nor text goes through ``str`` first,
+    as NVIDIA's ``serialize_byte_tensor`` does.
+    """
+    parts: list[bytes] = []
+    for item in array.ravel(order="C").tolist():
+        data = item if type(item) is bytes else str(item).encode()
+        parts.append(len(data).to_bytes(4, "little"))
+        parts.append(data)
+    return b"".join(parts)
+
+
+def decode_bytes(data: bytes | memoryview) -> Array:
+    """Undo ``encode_bytes``: a 1-d object array of ``bytes``.
+
+    Raises struct.error if the data ends inside a length or an element.
+    """
+    view = memoryview(data)
+    items: list[bytes] = []
+    offset = 0
+    while offset < len(view):
+        (length,) = struct.unpack_from("<I", view, offset)
+        offset += 4
+        (item,) = struct.unpack_from(f"<{length}s", view, offset)
+        items.append(item)
+        offset += length
+    array: Array = np.empty(len(items), dtype=np.object_)
+    array[:] = items
+    return array
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """A shape as the server prints it: ``[1,224,224,3]``."""
+    return "[" + ",".join(map(str, shape)) + "]"

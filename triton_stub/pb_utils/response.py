@@ -1,0 +1,91 @@
+"""``InferenceResponse``: what ``execute`` returns for a request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.errors import TritonError, TritonModelException
+from triton_stub.pb_utils.tensor import Tensor
+
+_SIGNATURE = (
+    "c_python_backend_utils.InferenceResponse("
+    "output_tensors: list[c_python_backend_utils.Tensor] = [], "
+    "error: c_python_backend_utils.TritonError = None, parameters: object = None)"
+)
+
+
+class InferenceResponse:
+    """``InferenceResponse(output_tensors=[], error=None, parameters=None)``.
+
+    With an error, only the error is sent. ``parameters`` (a dict of bool, int and str) came with
+    Triton 25.02.
+    """
+
+    __slots__ = ("__weakref__", "_error", "_output_tensors", "_parameters")
+    __module__ = "c_python_backend_utils"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        defaults: dict[str, Any] = {"output_tensors": [], "error": None, "parameters": None}
+        bound = pybind.bind(tuple(defaults), defaults, args, kwargs)
+        if (
+            bound is None
+            or not _is_list_of_tensors(bound["output_tensors"])
+            or not (bound["error"] is None or isinstance(bound["error"], TritonError))
+        ):
+            raise pybind.signature_error(
+                "__init__", _SIGNATURE, args, kwargs, kind="constructor"
+            )
+        if any(tensor is None for tensor in bound["output_tensors"]):
+            raise TritonModelException("Output tensor for inference response should not be empty.")
+        self._output_tensors: list[Tensor] = list(bound["output_tensors"])
+        self._error: TritonError | None = bound["error"]
+        self._parameters = _checked_parameters(bound["parameters"])
+
+    def output_tensors(self) -> list[Tensor]:
+        """A new list; appending to it changes nothing."""
+        return list(self._output_tensors)
+
+    def has_error(self) -> bool:
+        """True if the response carries an error."""
+        return self._error is not None
+
+    def error(self) -> TritonError | None:
+        """The error, or None."""
+        return self._error
+
+    def parameters(self) -> str:
+        """The response's parameters as JSON text (Triton 25.02)."""
+        return json.dumps(self._parameters, ensure_ascii=False)
+
+    def _prune(self, requested: frozenset[str]) -> None:
+        """Drop the tensors nobody asked for, in place, as the backend does before it sends."""
+        self._output_tensors = [t for t in self._output_tensors if t.name() in requested]
+
+
+def _is_list_of_tensors(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str | bytes)
+        and all(item is None or isinstance(item, Tensor) for item in value)
+    )
+
+
+def _checked_parameters(parameters: Any) -> dict[str, bool | int | str]:
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        # The mangled C++ type name is the server's own text.
+        raise TritonModelException(f"Expect N8pybind114dictE, got {type(parameters)}")
+    for key, value in parameters.items():
+        if not isinstance(key, str):
+            raise TritonModelException(
+                f"Expect parameters keys to have type str, found type {type(key)}"
+            )
+        if not isinstance(value, bool | int | str):
+            raise TritonModelException(
+                f"Expect parameters values to have type bool/int/str, found type {type(value)}"
+            )
+    return dict(parameters)

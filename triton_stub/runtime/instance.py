@@ -1,0 +1,149 @@
+"""One instance of a model: the life of a ``TritonPythonModel`` object."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from triton_stub.errors import InferenceError, LoadError, UnsupportedFeatureError
+from triton_stub.pb_utils.logger import LogLevel
+from triton_stub.pb_utils.modules import C_PB_UTILS, PB_UTILS, BackendModules
+from triton_stub.runtime.contract import checked_responses
+from triton_stub.runtime.describe import describe
+from triton_stub.runtime.scope import ImportScope
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from triton_stub.pb_utils.logger import LogSink
+    from triton_stub.pb_utils.request import InferenceRequest
+    from triton_stub.pb_utils.response import InferenceResponse
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """Where an instance runs and what its model is told: the ``args`` of ``initialize``."""
+
+    model_name: str
+    model_version: str
+    model_file: Path
+    model_config: str
+    instance_name: str
+    kind: str = "CPU"
+    device_id: int = 0
+
+    def args(self) -> dict[str, str]:
+        """The dict of ``initialize``; ``model_repository`` is the *model's* directory."""
+        return {
+            "model_config": self.model_config,
+            "model_instance_kind": self.kind,
+            "model_instance_name": self.instance_name,
+            "model_instance_device_id": str(self.device_id),
+            "model_repository": str(self.model_file.parent.parent),
+            "model_version": self.model_version,
+            "model_name": self.model_name,
+        }
+
+
+class Instance:
+    """Imports ``model.py`` in a scope of its own and calls the model's methods.
+
+    All calls come from one thread, as on the server, where it is the process's main thread.
+    """
+
+    def __init__(self, spec: InstanceSpec, sink: LogSink) -> None:
+        self.spec = spec
+        self._sink = sink
+        self._model: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def load(self) -> None:
+        """Import the model and run ``initialize``; LoadError with the server's text if it fails."""
+        if not self.spec.model_file.is_file():
+            raise LoadError(
+                f"Python model file not found in '{self.spec.model_file}'. Expected the model's "
+                "code there; add it, or name another file with default_model_filename."
+            )
+        version_directory = self.spec.model_file.parent
+        modules = BackendModules(version_directory, self._sink)
+        scope = ImportScope(
+            version_directory, {PB_UTILS: modules.pb_utils, C_PB_UTILS: modules.c_pb_utils}
+        )
+        try:
+            module = scope.import_module(f"{version_directory.name}.{self.spec.model_file.stem}")
+            modules.reveal_classes()
+            model_class = module.TritonPythonModel
+            if hasattr(model_class, "auto_complete_config"):
+                raise UnsupportedFeatureError(
+                    f"{self.spec.model_file}: this release of triton_stub does not imitate "
+                    "auto_complete_config: write what it would add into config.pbtxt and start "
+                    "the real server with --disable-auto-complete-config, or test this model "
+                    "with --triton-engine=native"
+                )
+            self._model = model_class()
+            if hasattr(self._model, "initialize"):
+                self._model.initialize(self.spec.args())
+        except UnsupportedFeatureError:
+            raise
+        except BaseException as error:
+            self._model = None
+            # SystemExit too: the process of a real instance survives it and reports it.
+            raise LoadError(describe(error)) from error
+
+    def execute(self, requests: list[InferenceRequest]) -> list[InferenceResponse]:
+        """Run one batch; one response for each request.
+
+        Raises InferenceError, with the server's text, when the whole batch fails.
+        """
+        try:
+            if not hasattr(self._model, "execute"):
+                # The blanks and quotes are the server's.
+                raise InferenceError(
+                    f"Python model {self.spec.model_file} does not implement `execute` method."
+                )
+            try:
+                returned = self._model.execute(requests)
+                if inspect.iscoroutine(returned):
+                    returned = self._run(returned)
+            except BaseException as error:
+                raise InferenceError(describe(error)) from error
+            return checked_responses(requests, returned)
+        except InferenceError as error:
+            message = (
+                f"Failed to process the request(s) for model '{self.spec.instance_name}', "
+                f"message: {error.message}"
+            )
+            self._sink.write(LogLevel.ERROR, message, __file__, 0)
+            raise InferenceError(message) from (error.__cause__ or error)
+
+    def unload(self) -> None:
+        """Run ``finalize``; what it raises is logged and swallowed, as on the server."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = None
+        model, self._model = self._model, None
+        if hasattr(model, "finalize"):
+            try:
+                model.finalize()
+            except BaseException as error:  # noqa: BLE001
+                self._sink.write(LogLevel.INFO, describe(error), __file__, 0)
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for an ``async def execute`` on the instance's own loop, in a thread of its own."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(
+                target=_run_loop, args=(self._loop,), name=self.spec.instance_name, daemon=True
+            ).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

@@ -1,0 +1,320 @@
+"""``Server`` and ``Model``: the face that tests, endpoints and the command line use.
+
+Names follow NVIDIA's own in-process Python API (core ``python/tritonserver``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from triton_stub import config as model_config
+from triton_stub.core import model as core_model
+from triton_stub.core.log import Log
+from triton_stub.core.repository import NEWEST, ModelState, Repository, describe_failures
+from triton_stub.core.request import InferenceRequest, InferenceResponse, Parameter
+from triton_stub.core.result import Result
+from triton_stub.core.tensor import Tensor
+from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
+
+if TYPE_CHECKING:
+    import os
+    from typing import TextIO
+
+    import tritonclient.http  # type: ignore[import-untyped]
+
+    from triton_stub.core.model import ServedModel
+    from triton_stub.endpoints.http import HttpEndpoint
+
+# The release whose behaviour the conformance suite compares with.
+IMITATED_VERSION = "2.51.0"
+# What of the protocol's extensions is there; a client may ask before it uses one.
+EXTENSIONS = ("model_configuration", "binary_tensor_data", "parameters", "statistics")
+
+
+class Server:
+    """Runs the models of one or more repositories in this process.
+
+    ``with Server(model_repository="models") as server`` starts and stops it. Keywords are those
+    of ``tritonserver.Options``: with ``model_control_mode="explicit"`` only ``startup_models``
+    are loaded; with ``exit_on_error=False`` models that fail to load are left out, and
+    ``load_errors`` tells why. ``echo_log`` prints the log as it grows.
+    """
+
+    def __init__(
+        self,
+        model_repository: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        model_control_mode: Literal["none", "explicit"] = "none",
+        startup_models: Sequence[str] = (),
+        exit_on_error: bool = True,
+        strict_readiness: bool = True,
+        log_verbose: bool = False,
+        echo_log: TextIO | None = None,
+        server_id: str = "triton",
+    ) -> None:
+        if isinstance(model_repository, str) or not isinstance(model_repository, Sequence):
+            model_repository = [model_repository]
+        if model_control_mode not in ("none", "explicit"):
+            raise ValueError(
+                f"model_control_mode {model_control_mode!r} is not imitated by this release of "
+                "triton_stub; expected 'none' or 'explicit'"
+            )
+        if startup_models and model_control_mode != "explicit":
+            raise ValueError(
+                f"startup_models {list(startup_models)} need model_control_mode='explicit'; "
+                "without it every model of the repository is loaded"
+            )
+        self.server_id = server_id
+        self.load_errors: dict[str, ServerError] = {}
+        self._explicit = model_control_mode == "explicit"
+        self._startup_models = list(startup_models)
+        self._exit_on_error = exit_on_error
+        self._strict_readiness = strict_readiness
+        self._log = Log(verbose=log_verbose, echo=echo_log)
+        self._repository = Repository([Path(path) for path in model_repository], self._log)
+        self._endpoint: HttpEndpoint | None = None
+        self._live = False
+
+    def start(self) -> Self:
+        """Load the models; LoadError, with every failing model named, if ``exit_on_error``."""
+        names = self._startup_models if self._explicit else self._repository.model_names()
+        self.load_errors = {}
+        for name in names:
+            try:
+                self._repository.load(name)
+            except ServerError as error:
+                self.load_errors[name] = error
+        if self.load_errors and self._exit_on_error:
+            self._repository.unload_all()
+            raise LoadError(describe_failures(self.load_errors), StatusCode.INVALID_ARG) from (
+                next(iter(self.load_errors.values())).__cause__
+            )
+        self._live = True
+        return self
+
+    def stop(self) -> None:
+        """Close the ports, answer what is queued, finalize every model."""
+        self._live = False
+        if self._endpoint is not None:
+            self._endpoint.stop()
+            self._endpoint = None
+        self._repository.unload_all()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def live(self) -> bool:
+        """True between ``start`` and ``stop``."""
+        return self._live
+
+    def ready(self) -> bool:
+        """True if requests can be served; with ``strict_readiness`` only if all models can."""
+        return self._live and not (self._strict_readiness and self.load_errors)
+
+    def metadata(self) -> dict[str, Any]:
+        """Name, version and extensions, as ``GET /v2`` prints them."""
+        return {
+            "name": self.server_id,
+            "version": IMITATED_VERSION,
+            "extensions": list(EXTENSIONS),
+        }
+
+    def log(self) -> Log:
+        """The server's log so far; ``str()`` prints it, ``records()`` lists it."""
+        return self._log
+
+    def model(self, name: str, version: int = NEWEST) -> Model:
+        """A handle of a model; nothing is looked up before it is used."""
+        return Model(self, name, version)
+
+    def models(self) -> dict[tuple[str, str], ModelState]:
+        """Every model of the repositories and its state, by name and version."""
+        return {(state.name, state.version): state for state in self._repository.index()}
+
+    def load(self, name: str) -> Model:
+        """Load a model, or load it again from disk; needs ``model_control_mode="explicit"``."""
+        self._check_explicit()
+        self._repository.load(name)
+        self.load_errors.pop(name, None)
+        return self.model(name)
+
+    def unload(self, name: str) -> None:
+        """Unload a model; needs ``model_control_mode="explicit"``."""
+        self._check_explicit()
+        self._repository.unload(name)
+
+    def serve(self, *, http_port: int = 8000, host: str = "127.0.0.1") -> HttpEndpoint:
+        """Open the KServe v2 HTTP port; 0 takes a free one. ``.http_url`` says which.
+
+        The endpoint closes with the server, or with its own ``stop()``.
+        """
+        # The two methods that open a door reach upwards, on first use: they are part of the
+        # pinned face, and the package without the serve extra must import.
+        from triton_stub.endpoints.http import HttpEndpoint  # noqa: PLC0415
+
+        return HttpEndpoint(self, host=host, port=http_port).start()
+
+    def client(self) -> tritonclient.http.InferenceServerClient:
+        """A real ``tritonclient.http`` client that talks to this server; close it after use."""
+        from tritonclient.http import InferenceServerClient  # noqa: PLC0415
+
+        if self._endpoint is None:
+            self._endpoint = self.serve(http_port=0)
+        return InferenceServerClient(self._endpoint.http_url)
+
+    def find(self, name: str, version: int = NEWEST) -> ServedModel:
+        """The loaded model behind a name; InferenceError in the server's words if there is none."""
+        if not self._live:
+            raise InferenceError(
+                "the server is not running; use `with Server(...) as server`, or call start()",
+                StatusCode.UNAVAILABLE,
+            )
+        return self._repository.find(name, version)
+
+    def ready_versions(self, name: str) -> list[int]:
+        """Versions of a model that serve, in ascending order."""
+        return self._repository.ready_versions(name)
+
+    def statistics(self, name: str = "", version: int = NEWEST) -> dict[str, Any]:
+        """Statistics of one model, or of all: ``{"model_stats": […]}``.
+
+        Without a version, every version that serves.
+        """
+        if name and version == NEWEST:
+            self.find(name)
+        names = [name] if name else self._repository.model_names()
+        models = [
+            self.find(each, ready)
+            for each in names
+            for ready in ([version] if version != NEWEST else self.ready_versions(each))
+        ]
+        return {
+            "model_stats": [
+                {"name": model.name, "version": str(model.version), **model.statistics.to_dict()}
+                for model in models
+            ]
+        }
+
+    def _check_explicit(self) -> None:
+        if not self._explicit:
+            raise ServerError(
+                "explicit model load / unload is not allowed if polling is enabled",
+                StatusCode.UNAVAILABLE,
+            )
+
+
+class Model:
+    """A handle of one model of a server, or of one version of it."""
+
+    def __init__(self, server: Server, name: str, version: int = NEWEST) -> None:
+        self.name = name
+        self.version = version
+        self._server = server
+
+    def __call__(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        /,
+        *,
+        outputs: Sequence[str] = (),
+        request_id: str = "",
+        parameters: Mapping[str, Parameter] | None = None,
+        **tensors: Any,
+    ) -> Result:
+        """Send one request and wait: ``model(image=array)["fc_out"]``.
+
+        ``inputs`` is for input names that are no keywords. Raises InferenceError on an error
+        response, with the exception of the model as its cause.
+        """
+        request = self._request(
+            {**(inputs or {}), **tensors},
+            requested_outputs=outputs,
+            request_id=request_id,
+            parameters=parameters or {},
+        )
+        return self._find().submit(request).result().result()
+
+    def infer(
+        self,
+        inference_request: InferenceRequest | None = None,
+        raise_on_error: bool = True,  # noqa: FBT001, FBT002 - NVIDIA's signature
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        **request: Any,
+    ) -> Iterator[InferenceResponse]:
+        """Send one request; iterate over its responses, one for a model that is not decoupled.
+
+        Keywords are the fields of ``InferenceRequest``. The request is sent at once, not at the
+        first ``next()``.
+        """
+        if inference_request is None:
+            inference_request = self._request(inputs or {}, **request)
+        answer = self._find().submit(inference_request)
+
+        def responses() -> Iterator[InferenceResponse]:
+            response = answer.result()
+            if raise_on_error and response.error is not None:
+                raise InferenceError(response.error.message, response.error.code) from (
+                    response.error.__cause__
+                )
+            yield response
+
+        return responses()
+
+    def execute(self, requests: Sequence[Mapping[str, Any]]) -> list[Result | InferenceError]:
+        """Call the model's ``execute`` exactly once, with these requests, in this order.
+
+        Each request is a mapping of input names to arrays. The list that comes back has a
+        Result, or the InferenceError that answers it, for each.
+        """
+        answers = self._find().submit_batch([self._request(inputs) for inputs in requests])
+        results: list[Result | InferenceError] = []
+        for answer in answers:
+            try:
+                results.append(answer.result().result())
+            except InferenceError as error:
+                results.append(error)
+        return results
+
+    def ready(self) -> bool:
+        """True if the model, or this version of it, serves."""
+        try:
+            self._find()
+        except InferenceError:
+            return False
+        return True
+
+    def metadata(self) -> dict[str, Any]:
+        """Name, versions, platform, inputs and outputs, as KServe v2 prints them."""
+        model = self._find()
+        versions = (
+            self._server.ready_versions(self.name) if self.version == NEWEST else [self.version]
+        )
+        return core_model.metadata(model, versions)
+
+    def config(self) -> dict[str, Any]:
+        """The configuration with all defaults, as the server prints it."""
+        return model_config.to_dict(self._find().config)
+
+    def statistics(self) -> dict[str, Any]:
+        """Statistics of this model: ``{"model_stats": […]}``."""
+        return self._server.statistics(self.name, self.version)
+
+    def _find(self) -> ServedModel:
+        return self._server.find(self.name, self.version)
+
+    def _request(self, inputs: Mapping[str, Any], **fields: Any) -> InferenceRequest:
+        return InferenceRequest(
+            model_name=self.name,
+            model_version=self.version,
+            inputs=[Tensor.from_numpy(name, array) for name, array in inputs.items()],
+            **fields,
+        )
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, version={self.version})"
