@@ -33,7 +33,7 @@ _STRING_INT64 = {
 @cache
 def schema() -> ModuleType:
     """NVIDIA's ``model_config_pb2``, out of tritonclient."""
-    from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]  # noqa: PLC0415
+    from tritonclient.grpc import model_config_pb2  # noqa: PLC0415
 
     module: ModuleType = model_config_pb2
     return module

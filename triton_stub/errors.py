@@ -29,12 +29,28 @@ class StatusCode(IntEnum):
         """HTTP status of an error body (server, ``src/http_server.cc``)."""
         return _HTTP_STATUS.get(self, 400)
 
+    @property
+    def label(self) -> str:
+        """The code's name inside a load failure (core, ``src/status.cc``)."""
+        return _LABELS[self]
+
 
 _HTTP_STATUS = {
     StatusCode.INTERNAL: 500,
     StatusCode.NOT_FOUND: 404,
     StatusCode.UNAVAILABLE: 503,
     StatusCode.UNSUPPORTED: 501,
+}
+
+_LABELS = {
+    StatusCode.UNKNOWN: "Unknown",
+    StatusCode.INTERNAL: "Internal",
+    StatusCode.NOT_FOUND: "Not found",
+    StatusCode.INVALID_ARG: "Invalid argument",
+    StatusCode.UNAVAILABLE: "Unavailable",
+    StatusCode.UNSUPPORTED: "Unsupported",
+    StatusCode.ALREADY_EXISTS: "Already exists",
+    StatusCode.CANCELLED: "Cancelled",
 }
 
 

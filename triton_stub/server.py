@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import os
     from typing import TextIO
 
-    import tritonclient.http  # type: ignore[import-untyped]
+    import tritonclient.http
 
     from triton_stub.core.model import ServedModel
     from triton_stub.endpoints.http import HttpEndpoint

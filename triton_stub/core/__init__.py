@@ -1,0 +1,1 @@
+"""Triton around the model: repository, validation, scheduling, statistics, log."""

@@ -7,7 +7,6 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-
 from triton_stub import config as model_config
 from triton_stub import datatypes, pb_utils
 from triton_stub.core.batcher import Batcher, BatchPolicy, Pending

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from triton_stub import config as model_config
 from triton_stub.core.model import ServedModel
@@ -30,7 +30,7 @@ class _Entry:
     """What is known of one model: its versions, ready or failed."""
 
     ready: dict[int, ServedModel] = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, LoadError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Repository:
             try:
                 model.load()
             except LoadError as error:
-                entry.failed[version] = error.message
+                entry.failed[version] = error
                 self._log.write(
                     LogLevel.ERROR,
                     f"failed to load '{name}' version {version}: {error.message}",
@@ -100,10 +100,13 @@ class Repository:
             model.unload()
         if failed:
             reasons = "".join(
-                f"version {version} is at UNAVAILABLE state: Internal: {reason};\n"
-                for version, reason in failed.items()
+                f"version {version} is at UNAVAILABLE state: {error.code.label}: "
+                f"{error.message};\n"
+                for version, error in failed.items()
             )
-            raise LoadError(f"load failed for model '{name}': {reasons}", StatusCode.INVALID_ARG)
+            raise LoadError(
+                f"load failed for model '{name}': {reasons}", StatusCode.INVALID_ARG
+            ) from next(iter(failed.values()))
 
     def unload(self, name: str) -> None:
         """Unload a model; nothing happens if it is not loaded."""
@@ -122,18 +125,18 @@ class Repository:
         with self._lock:
             entry = self._entries.get(name)
             if entry is None:
-                _unknown(f"'{name}' is not found")
+                raise _unknown(f"'{name}' is not found")
             if version == NEWEST:
                 if not entry.ready:
-                    _unknown(f"'{name}' has no available versions")
+                    raise _unknown(f"'{name}' has no available versions")
                 return entry.ready[max(entry.ready)]
             if version in entry.ready:
                 return entry.ready[version]
             if version in entry.failed:
-                _unknown(
+                raise _unknown(
                     f"'{name}' version {version} is not at ready state", StatusCode.UNAVAILABLE
                 )
-            _unknown(f"'{name}' version {version} is not found")
+            raise _unknown(f"'{name}' version {version} is not found")
 
     def ready_versions(self, name: str) -> list[int]:
         """Versions of a model that serve, in ascending order; empty if there is none."""
@@ -147,7 +150,8 @@ class Repository:
             for name in self.model_names():
                 entry = self._entries.get(name, _Entry())
                 rows = [ModelState(name, str(v), "READY") for v in entry.ready] + [
-                    ModelState(name, str(v), "UNAVAILABLE", why) for v, why in entry.failed.items()
+                    ModelState(name, str(v), "UNAVAILABLE", f"{e.code.label}: {e.message}")
+                    for v, e in entry.failed.items()
                 ]
                 states += rows or [ModelState(name, "", "UNAVAILABLE")]
             return states
@@ -211,8 +215,8 @@ def _folders(path: Path) -> list[Path]:
     )
 
 
-def _unknown(message: str, code: StatusCode = StatusCode.NOT_FOUND) -> NoReturn:
-    raise InferenceError(f"Request for unknown model: {message}", code)
+def _unknown(message: str, code: StatusCode = StatusCode.NOT_FOUND) -> InferenceError:
+    return InferenceError(f"Request for unknown model: {message}", code)
 
 
 def describe_failures(errors: dict[str, ServerError]) -> str:

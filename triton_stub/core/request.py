@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from triton_stub.core.result import Result
-from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from triton_stub.core.tensor import Tensor
 
 Parameter = bool | int | float | str
 

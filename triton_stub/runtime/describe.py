@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _OWN_FILES = str(Path(__file__).resolve().parent.parent)
+# Where the model is called from: on the server everything beyond is C++.
+_OUTERMOST = str(Path(__file__).resolve().with_name("instance.py"))
 
 
 def describe(error: BaseException) -> str:
     r"""``ValueError: boom\n\nAt:\n  /…/1/model.py(9): execute\n``, innermost frame first.
 
-    Frames of this library are left out: on the server they would be C++. Source: pybind11
+    pybind11 walks outwards from the innermost frame of the traceback, so importlib's frames are
+    told too; without any Python frame (a SyntaxError, a wrong number of arguments) there is no
+    "At:". Frames of this library, which would be C++, are left out. Source: pybind11
     ``error_already_set::what``.
     """
     text = f"{type(error).__name__}: {_message(error)}"
-    frames = [
-        f"  {frame.filename}({frame.lineno}): {frame.name}\n"
-        for frame in reversed(traceback.extract_tb(error.__traceback__))
-        if not frame.filename.startswith(_OWN_FILES)
-    ]
-    return text + "\n\nAt:\n" + "".join(frames) if frames else text
+    frame: FrameType | None = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        if not _is_own(traceback.tb_frame):
+            frame = traceback.tb_frame
+        traceback = traceback.tb_next
+    if frame is None:
+        return text
+    lines: list[str] = []
+    while frame is not None and frame.f_code.co_filename != _OUTERMOST:
+        if not _is_own(frame):
+            code = frame.f_code
+            lines.append(f"  {code.co_filename}({frame.f_lineno}): {code.co_name}\n")
+        frame = frame.f_back
+    return f"{text}\n\nAt:\n{''.join(lines)}"
+
+
+def _is_own(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_OWN_FILES)
 
 
 def _message(error: BaseException) -> str:
