@@ -1,0 +1,1 @@
+"""One face over several Tritons: the stub in this process, the real server, a URL."""

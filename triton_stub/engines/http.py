@@ -1,0 +1,208 @@
+"""Any Triton that answers HTTP, through the real client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+import numpy as np
+import urllib3
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from triton_stub.core.result import Result
+from triton_stub.errors import InferenceError, ServerError, StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+# HTTP has one status for several of Triton's codes (server, ``src/http_server.cc``): 400 stands
+# for INVALID_ARG, ALREADY_EXISTS, UNKNOWN and CANCELLED. The first is by far the commonest.
+_CODE_OF_STATUS = {
+    400: StatusCode.INVALID_ARG,
+    404: StatusCode.NOT_FOUND,
+    500: StatusCode.INTERNAL,
+    501: StatusCode.UNSUPPORTED,
+    503: StatusCode.UNAVAILABLE,
+}
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+class HttpEngine:
+    """A Triton behind ``url``, for example ``"localhost:8000"`` or ``"https://host:443"``.
+
+    Args:
+        url: where the server listens; ``http`` is meant where no scheme is given.
+        grpc_url: its gRPC endpoint, for those who ask; nothing here uses it.
+        name: how the engine calls itself; the URL unless told.
+        timeout: seconds to wait for any one answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        grpc_url: str | None = None,
+        name: str = "",
+        timeout: float = 300.0,
+    ) -> None:
+        scheme, _, address = url.rpartition("://")
+        if scheme not in ("", "http", "https"):
+            raise ValueError(f"expected an http or https URL, or host:port; found {url!r}")
+        self.name = name or url
+        self.http_url = address.rstrip("/")
+        self.grpc_url = grpc_url
+        self._ssl = scheme == "https"
+        self._timeout = timeout
+        host, _, base = self.http_url.partition("/")
+        self._base = f"/{base}" if base else ""
+        # Bodies are tritonclient's, connections are not: its HTTP client serves one thread, and
+        # each thread that ever made one costs a gevent loop that is never closed.
+        self._pool = urllib3.connection_from_url(
+            f"{scheme or 'http'}://{host}",
+            maxsize=64,
+            retries=False,
+            timeout=timeout,
+        )
+
+    def infer(
+        self,
+        model_name: str,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        /,
+        *,
+        model_version: str = "",
+        outputs: Sequence[str] | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, object] | None = None,
+        **tensors: np.ndarray,
+    ) -> Result:
+        """See :meth:`triton_stub.engines.engine.Engine.infer`."""
+        sent = [_input(name, array) for name, array in {**(inputs or {}), **tensors}.items()]
+        wanted = [InferRequestedOutput(name) for name in outputs or ()]
+        try:
+            request, header_length = InferenceServerClient.generate_request_body(
+                sent,
+                outputs=wanted or None,
+                request_id=request_id,
+                parameters=dict(parameters or {}),
+            )
+        except InferenceServerException as error:  # the client itself refuses, a reserved name say
+            raise InferenceError(error.message(), StatusCode.INVALID_ARG) from None
+        headers = {} if header_length is None else {_HEADER_LENGTH: str(header_length)}
+        path = f"{_path('models', model_name, 'versions', model_version)}/infer"
+        response = self._ask("POST", path, InferenceError, body=request, headers=headers)
+        length = response.headers.get(_HEADER_LENGTH)
+        answer = InferenceServerClient.parse_response_body(
+            response.data, header_length=None if length is None else int(length)
+        )
+        body = answer.get_response()
+        names = [output["name"] for output in body.get("outputs", ())]
+        return Result(
+            outputs={name: answer.as_numpy(name) for name in names},
+            model_name=body["model_name"],
+            model_version=body["model_version"],
+            request_id=body.get("id", ""),
+            parameters=body.get("parameters", {}),
+        )
+
+    def server_metadata(self) -> dict[str, Any]:
+        """``GET /v2``."""
+        return self._get("")
+
+    def metadata(self, model: str, version: str = "") -> dict[str, Any]:
+        """``GET /v2/models/MODEL``."""
+        return self._get(_path("models", model, "versions", version))
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """``GET /v2/models/MODEL/config``."""
+        return self._get(f"{_path('models', model, 'versions', version)}/config")
+
+    def statistics(self, model: str = "", version: str = "") -> dict[str, Any]:
+        """``GET /v2/models[/MODEL]/stats``."""
+        return self._get(f"{_path('models', model, 'versions', version) or '/models'}/stats")
+
+    def ready(self, model: str = "", version: str = "") -> bool:
+        """Whether the server, or one of its models, is there and takes requests."""
+        path = _path("models", model, "versions", version) or "/health"
+        try:
+            return self._send("GET", f"{path}/ready").status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def client(self) -> InferenceServerClient:
+        """Return a new tritonclient; it is the caller's to close, and for one thread only."""
+        return InferenceServerClient(
+            self.http_url,
+            ssl=self._ssl,
+            connection_timeout=self._timeout,
+            network_timeout=self._timeout,
+        )
+
+    def log(self) -> str:
+        """Empty: a server behind a URL keeps its log to itself."""
+        return ""
+
+    def stop(self) -> None:
+        """Close the connections; the server is not ours to stop."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _get(self, path: str) -> dict[str, Any]:
+        body: dict[str, Any] = self._ask("GET", path, ServerError).json()
+        return body
+
+    def _ask(
+        self, method: str, path: str, kind: type[ServerError], **request: Any
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request; speak of what goes wrong in our own errors."""
+        try:
+            response = self._send(method, path, **request)
+        except urllib3.exceptions.HTTPError as error:
+            text = f"{self.name}: no answer from {self.http_url}: {error}"
+            raise self._explain(kind(text, StatusCode.UNAVAILABLE)) from error
+        if response.status == 200:
+            return response
+        text = response.data.decode(errors="replace")
+        try:
+            text = response.json()["error"]
+        except (ValueError, KeyError, TypeError):
+            text = f"{self.http_url} answered HTTP status {response.status}: {text}"
+        raise kind(text, _CODE_OF_STATUS.get(response.status, StatusCode.UNKNOWN))
+
+    def _send(self, method: str, path: str, **request: Any) -> urllib3.BaseHTTPResponse:
+        return self._pool.request(method, f"{self._base}/v2{path}", redirect=False, **request)
+
+    def _explain(self, error: ServerError) -> ServerError:
+        """Add what this engine knows about a server that does not answer."""
+        return error
+
+
+def _path(*pairs: str) -> str:
+    """Return ``/models/MODEL/versions/VERSION``, without the pairs that have no second half."""
+    names = zip(pairs[::2], pairs[1::2], strict=True)
+    return "".join(f"/{kind}/{quote(name, safe='')}" for kind, name in names if name)
+
+
+def _input(name: str, array: np.ndarray) -> InferInput:
+    array = np.asarray(array)
+    if array.dtype.kind == "U":
+        array = array.astype(object)  # BYTES on the wire; the client encodes each as UTF-8.
+    datatype = np_to_triton_dtype(array.dtype)
+    if datatype is None:
+        raise TypeError(
+            f"input {name!r} has dtype {array.dtype}, which Triton has no datatype for; expected "
+            "bool, an integer, float16, float32, float64, ml_dtypes.bfloat16, or bytes"
+        )
+    return InferInput(name, list(array.shape), datatype).set_data_from_numpy(array)

@@ -1,0 +1,223 @@
+"""One process of the real tritonserver: started, watched, ended, its log kept."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triton_stub.errors import LoadError, StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from triton_stub.engines.environment import NativeEnvironment
+
+_GUARD = Path(__file__).with_name("guard.py")
+_TAIL = 40  # lines of the log that are shown with an error
+_ATTEMPTS = 5
+_PORT_TAKEN = re.compile(r"failed to start \S+ service: Unavailable - Socket '.*' already in use")
+# What tritonserver 2.51 writes; a message in quotes is escaped as in JSON.
+_ERROR_LINE = re.compile(r"^E\d{4} [\d:.]+ +\d+ \S+\] +(.+)$", re.MULTILINE)
+_PROTOBUF_LINE = re.compile(r"^\[libprotobuf ERROR \S+\] (.+)$", re.MULTILINE)
+_LAST_WORDS = re.compile(r"^error: creating server: (.+)", re.MULTILINE | re.DOTALL)
+_OPTION_LINE = re.compile(r"^\S*tritonserver: (.*\boption\b.*)$", re.MULTILINE)
+# Logged by every server without a GPU, or only a repetition of the next line.
+_NOISE = ("CudaDriverHelper has not been initialized", "ERROR: Failed to create instance")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports on 127.0.0.1."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+class ServerProcess:
+    """A running tritonserver on free ports of the loopback interface.
+
+    The constructor returns when the server is ready. Nothing of it outlives this process, even one
+    that is killed (see ``guard.py``).
+
+    Raises:
+        LoadError: the server did not start; the text is what the server says of the reason, and
+            the end of its log is attached as a note.
+    """
+
+    def __init__(
+        self,
+        environment: NativeEnvironment,
+        arguments: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        startup_timeout: float,
+    ) -> None:
+        self._final_log: str | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._folder = Path(tempfile.mkdtemp(prefix="triton-stub-native-"))
+        deadline = time.monotonic() + startup_timeout
+        try:
+            backends = _link_backends(environment, self._folder)
+            command = [str(environment.server), f"--backend-directory={backends}", *arguments]
+            variables = environment.variables() | dict(env)
+            for _ in range(_ATTEMPTS):
+                self.ports = _free_ports()
+                self._start(command, variables)
+                if self._await_ready(arguments, deadline, startup_timeout):
+                    return
+            raise self._failure(f"tritonserver found its ports taken, {_ATTEMPTS} times in a row")
+        except BaseException:
+            self.stop()
+            raise
+
+    def log(self) -> str:
+        """Return what the server and its models have printed; also after :meth:`stop`."""
+        if self._final_log is not None:
+            return self._final_log
+        try:
+            return self._log_file.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def tail(self) -> str:
+        """Return the end of the log under a heading, to be shown with an error."""
+        lines = self.log().splitlines()[-_TAIL:]
+        return "\n".join(["the end of tritonserver's log:", *lines])
+
+    def stop(self) -> None:
+        """End the server (SIGTERM; SIGKILL if that is not enough) and all that it started."""
+        if self._final_log is not None:
+            return
+        self._end()
+        self._final_log = self.log()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _log_file(self) -> Path:
+        return self._folder / "tritonserver.log"
+
+    def _start(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
+        # Shared memory regions carry our name, so that what a killed server leaves in /dev/shm
+        # can be told from what others use.
+        prefix = f"triton_stub_{uuid.uuid4().hex[:12]}_"
+        ours = [f"--backend-config=python,shm-region-prefix-name={prefix}"]
+        for endpoint in ("http", "grpc", "metrics"):
+            port = getattr(self.ports, endpoint)
+            ours += [f"--{endpoint}-address=127.0.0.1", f"--{endpoint}-port={port}"]
+        # The libraries are the server's alone: the guard's Python has its own libpython.
+        own = dict(variables)
+        libraries = f"LD_LIBRARY_PATH={own.pop('LD_LIBRARY_PATH')}"
+        guard = [sys.executable, "-I", "-S", "-B", str(_GUARD), prefix, str(self._folder)]
+        with self._log_file.open("wb") as log:
+            self._guard = subprocess.Popen(
+                [*guard, "env", libraries, *command, *ours],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=own,
+                # Ctrl-C is for the test run alone, which then stops this server in good order.
+                start_new_session=True,
+            )
+
+    def _await_ready(self, arguments: Sequence[str], deadline: float, timeout: float) -> bool:
+        """Wait until the server is ready; ``False`` if another process took one of its ports."""
+        guard = self._guard
+        assert guard is not None
+        # --exit-on-error=false is the wish to serve what can be served.
+        path = "live" if "--exit-on-error=false" in arguments else "ready"
+        # The server's own word in its own log: an answer on the port alone could be another's.
+        signs = [f'"Started HTTPService at 127.0.0.1:{self.ports.http}"']
+        if "--allow-metrics=false" not in arguments:
+            signs.append(f'"Started Metrics Service at 127.0.0.1:{self.ports.metrics}"')
+        while guard.poll() is None:
+            log = self.log()
+            if all(sign in log for sign in signs) and _answers(self.ports.http, path):
+                return True
+            if time.monotonic() > deadline:
+                raise self._failure(f"tritonserver was not ready within {timeout:g} s")
+            time.sleep(0.05)
+        log = self.log()
+        if _PORT_TAKEN.search(log):
+            self._end()
+            return False
+        raise self._failure(
+            "\n".join(_reasons(log))
+            or f"tritonserver ended with status {guard.returncode} before it was ready"
+        )
+
+    def _failure(self, text: str) -> LoadError:
+        error = LoadError(text, StatusCode.UNAVAILABLE)
+        error.add_note(self.tail())
+        return error
+
+    def _end(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        assert guard.stdin is not None
+        with contextlib.suppress(BrokenPipeError), guard.stdin as pipe:
+            pipe.write(b"stop")
+        # The guard's own time limits end this; it must live until it has cleaned up.
+        guard.wait()
+
+
+def _link_backends(environment: NativeEnvironment, folder: Path) -> Path:
+    """Lay out a backend directory: the stub has to lie beside the backend, as in Triton's image."""
+    backends = folder / "backends"
+    python = backends / "python"
+    python.mkdir(parents=True)
+    for file in environment.backend_files:
+        (python / file.name).symlink_to(file)
+    return backends
+
+
+def _free_ports() -> Ports:
+    with contextlib.ExitStack() as stack:
+        # All are held until the last is found, so that they differ.
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return Ports(*(listener.getsockname()[1] for listener in sockets))
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", f"/v2/health/{path}")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _reasons(log: str) -> Iterator[str]:
+    """Why a server did not start, in its own words."""
+    found = False
+    for message in (*_PROTOBUF_LINE.findall(log), *_ERROR_LINE.findall(log)):
+        if not any(noise in message for noise in _NOISE):
+            found = True
+            yield _unescaped(message)
+    if not found:
+        for pattern in (_LAST_WORDS, _OPTION_LINE):
+            yield from (text.strip() for text in pattern.findall(log))
+
+
+def _unescaped(message: str) -> str:
+    try:
+        return str(json.loads(message)).rstrip()
+    except ValueError:
+        return message
