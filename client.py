@@ -11,8 +11,6 @@ Start reading at `Classifier`: connect, ask the server what the model takes, sen
 tensors. Needs `pip install "tritonclient[http,grpc]" pillow`, the demo scikit-learn too.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import re
@@ -24,7 +22,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -35,7 +33,7 @@ OPEN_SIZE = 224  # height and width where the model's config leaves them open
 TIMEOUT = 60.0  # seconds that one answer may take
 
 
-class Failure(Exception):
+class ClientError(Exception):
     """What went wrong and what to do about it, in one sentence for the person at the terminal."""
 
 
@@ -43,7 +41,7 @@ class Classifier:
     """An image classifier on a Triton server: one input of images, one output of logits.
 
     Holds one connection. tritonclient's HTTP client belongs to the thread that made it, so a
-    program with several threads makes one `Classifier` in each. Every method raises `Failure`
+    program with several threads makes one `Classifier` in each. Every method raises `ClientError`
     when the server or the model cannot do its part.
     """
 
@@ -56,7 +54,7 @@ class Classifier:
             self._library = importlib.import_module(f"tritonclient.{protocol}")
         except (ImportError, RuntimeError) as error:
             what = f'"tritonclient[{protocol}]"'
-            raise Failure(f"{protocol} needs another package: pip install {what}") from error
+            raise ClientError(f"{protocol} needs another package: pip install {what}") from error
         self._deadline: dict[str, Any] = {}
         self._json: dict[str, Any] = {}
         if protocol == "http":
@@ -78,7 +76,7 @@ class Classifier:
             server = self._client.get_server_metadata(**self._json)
         except (OSError, HTTPException, ValueError, InferenceServerException) as error:
             # ValueError: something answered, but not with Triton's JSON.
-            raise Failure(
+            raise ClientError(
                 f"no Triton server answers over {self.protocol} at {self.url} ({_reason(error)}): "
                 "start it, or correct --url or --protocol (Triton's usual ports are "
                 f"{PORTS['http']} for http and {PORTS['grpc']} for grpc)"
@@ -100,13 +98,13 @@ class Classifier:
             and outputs[0]["datatype"] in ("FP16", "BF16", "FP32", "FP64")
         ):
             found = [f"{it['name']} {it['datatype']} {it['shape']}" for it in inputs + outputs]
-            raise Failure(
+            raise ClientError(
                 f"model {self.model!r} is no image classifier for this client, it has "
                 f"{', '.join(found)}: expected one FP32 or UINT8 input of [height, width, 3] and "
                 "one output of logits"
             )
         self._input, self._output = inputs[0], outputs[0]
-        self._batched = len(shape) == 4
+        self._batched = bool(shape[:-3])
         self._max_batch_size = max(1, int(config.get("max_batch_size", 0)))
         self._label_filename = config["output"][0].get("label_filename", "")
         self.height, self.width = (OPEN_SIZE if side < 0 else side for side in shape[-3:-1])
@@ -162,19 +160,19 @@ class Classifier:
         try:
             return call(*arguments, **keywords)
         except InferenceServerException as error:
-            raise Failure(
+            raise ClientError(
                 f"the server at {self.url} cannot serve model {self.model!r} ({_reason(error)}): "
                 "check --model, and the server's log if the model is in its repository"
             ) from error
         except (OSError, HTTPException) as error:
             why = f"the connection to {self.url} broke ({_reason(error)})"
-            raise Failure(f"{why}: see the server's log, and try again") from error
+            raise ClientError(f"{why}: see the server's log, and try again") from error
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
-    def __enter__(self) -> Classifier:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -202,7 +200,7 @@ def load_image(path: str, height: int, width: int) -> np.ndarray:
                 picture.convert("RGB"), (width, height), Image.Resampling.BILINEAR, bleed=1 / 16
             )
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Failure(f"{path} cannot be read as a picture ({_reason(error)})") from error
+        raise ClientError(f"{path} cannot be read as a picture ({_reason(error)})") from error
     return np.asarray(picture, np.float32) / 255
 
 
@@ -218,7 +216,7 @@ def load_labels(path: Path) -> list[str]:
     try:
         return path.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise Failure(f"{path} cannot be read as a list of names ({_reason(error)})") from error
+        raise ClientError(f"{path} cannot be read as a list of names ({_reason(error)})") from error
 
 
 def classify(options: argparse.Namespace) -> None:
@@ -244,13 +242,13 @@ def held_out_digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         _, (images, labels) = runpy.run_path(str(script))["load_digits"]()
     except (OSError, ImportError) as error:
-        raise Failure(f"the digits of {script} cannot be loaded ({_reason(error)})") from error
+        raise ClientError(f"the digits of {script} cannot be loaded ({_reason(error)})") from error
     return images, labels
 
 
 def send_concurrently(options: argparse.Namespace, images: np.ndarray) -> tuple[np.ndarray, float]:
     """One request an image: logits [N, classes], seconds from first request to last answer."""
-    clients = min(options.clients, len(images))
+    clients = options.clients
 
     def one_client(number: int) -> tuple[float, list[np.ndarray], float]:
         with Classifier(options.url, options.model, options.protocol) as classifier:
@@ -266,13 +264,16 @@ def send_concurrently(options: argparse.Namespace, images: np.ndarray) -> tuple[
 
 def demo(options: argparse.Namespace) -> None:
     """Send every digit, print accuracy, speed and batching, draw the digits and what they got."""
-    import drawing  # beside this file; classifying pictures does without
+    import drawing
 
     images, labels = held_out_digits()
+    options.clients = min(options.clients, len(images))
     with Classifier(options.url, options.model, options.protocol) as classifier:
         wanted, found = (classifier.height, classifier.width), images.shape[1:3]
         if wanted != found:
-            raise Failure(f"model {options.model!r} takes images of {wanted}, digits are {found}")
+            raise ClientError(
+                f"model {options.model!r} takes images of {wanted}, digits are {found}"
+            )
         before = classifier.statistics()
         logits, seconds = send_concurrently(options, images)
         after = classifier.statistics()
@@ -287,12 +288,11 @@ def demo(options: argparse.Namespace) -> None:
     ]
     order = np.argsort(softmax(logits).max(-1), kind="stable")  # the least sure first
     shown = order[np.linspace(len(order) - 1, 0, 4).astype(int)]
+    rate, share = len(images) / seconds, inferences / max(1, executions)
     lines = [
         f"{right.mean():.1%} of {len(images)} held-out digits right, {np.sum(~right)} wrong",
-        f"{len(images) / seconds:.0f} requests per second, one digit each, from {options.clients} "
-        f"{options.protocol} clients",
-        f"{inferences} images in {executions} executions, "
-        f"{inferences / max(1, executions):.1f} at a time on average",
+        f"{rate:.0f} requests a second from {options.clients} {options.protocol} clients",
+        f"{inferences} digits in {executions} executions, {share:.1f} at a time on average",
     ]
     drawn = drawing.on_terminal(images[shown], [captions[index] for index in shown])
     print(drawn, *lines, sep="\n\n", end="\n\n")
@@ -311,12 +311,14 @@ def demo(options: argparse.Namespace) -> None:
         options.picture.parent.mkdir(parents=True, exist_ok=True)
         picture.save(options.picture)
     except (OSError, ValueError) as error:
-        raise Failure(
+        raise ClientError(
             f"the picture {options.picture} cannot be written ({_reason(error)})"
         ) from error
     print(f"\nAll of them: {options.picture}")
     if 100 * right.mean() < options.min_accuracy:
-        raise Failure(f"accuracy {right.mean():.1%} is below --min-accuracy {options.min_accuracy}")
+        raise ClientError(
+            f"accuracy {right.mean():.1%} is below --min-accuracy {options.min_accuracy}"
+        )
 
 
 # ---- Command line -------------------------------------------------------------------------------
@@ -368,8 +370,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.model = options.model or ("resnet18_digits" if options.demo else "resnet50")
     try:
         demo(options) if options.demo else classify(options)
-    except Failure as failure:
-        print(f"client.py: {failure}", file=sys.stderr)
+    except ClientError as error:
+        print(f"client.py: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,7 +1,5 @@
 """Small images with captions: in block characters for a terminal, and as one picture."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
