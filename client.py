@@ -13,6 +13,7 @@ tensors. Needs `pip install "tritonclient[http,grpc]" pillow`, the demo scikit-l
 
 import argparse
 import importlib
+import io
 import re
 import runpy
 import sys
@@ -113,7 +114,12 @@ class Classifier:
         """RGB [N, height, width, 3] in [0, 1] → [N, classes]; `max_batch_size` images a request."""
         starts = range(0, len(images), self._max_batch_size)
         parts = [self._infer(images[start : start + self._max_batch_size]) for start in starts]
-        return np.concatenate(parts).astype(np.float32)
+        logits = np.concatenate(parts).astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise ClientError(
+                f"model {self.model!r} answers with numbers that are not finite: check its weights"
+            )
+        return logits
 
     def _infer(self, images: np.ndarray, class_count: int = 0) -> np.ndarray:
         # 3. One request: the input tensor, the output's name; the answer is an array again.
@@ -368,6 +374,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name picture files, or ask for --demo")
     options.url = options.url or f"localhost:{PORTS[options.protocol]}"
     options.model = options.model or ("resnet18_digits" if options.demo else "resnet50")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has block characters
     try:
         demo(options) if options.demo else classify(options)
     except ClientError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import socket
 import socketserver
@@ -71,6 +72,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
 with io.BytesIO() as file:
     Image.fromarray(NOISE).save(file, "png")
     NOISE_PNG = file.getvalue()
+NOT_FINITE = MODEL.replace("logits.astype(np.float32)", "(logits * np.nan).astype(np.float32)")
 
 
 def write_model(
@@ -102,6 +104,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_model(repository, "open_size", dims=(-1, -1, 3))
     write_model(repository, "text", data_type="TYPE_STRING", dims=(1,))
     write_model(repository, "raises", RAISES)
+    write_model(repository, "not_finite", NOT_FINITE)
     write_model(repository, "does_not_load", "raise ValueError('no weights')")
     with triton_stub.Server(model_repository=str(repository), exit_on_error=False) as server:
         yield server.serve(http_port=0).http_url
@@ -347,6 +350,11 @@ def test_a_model_that_raises(url, pictures, capsys):
     assert "out of paint" in said
 
 
+def test_a_model_whose_logits_are_not_finite(url, pictures, capsys):
+    said = fails(capsys, pictures["red"], "--url", url, "--model", "not_finite")
+    assert "model 'not_finite' answers with numbers that are not finite" in said
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -390,23 +398,31 @@ def test_wrong_usage_exits_with_two(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_the_program_runs_from_any_folder(url, pictures, tmp_path):
-    def run(model: str) -> subprocess.CompletedProcess[str]:
-        program = [sys.executable, str(ROOT / "client.py"), "red.png", "--url", url]
-        return subprocess.run(
-            [*program, "--model", model],
-            cwd=tmp_path,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-        )
+def run(folder: Path, *arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "client.py"), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        encoding=encoding,
+        timeout=120,
+        check=False,
+    )
 
-    good, bad = run("colours"), run("colors")
+
+def test_the_program_runs_from_any_folder(url, pictures, tmp_path):
+    good = run(tmp_path, "red.png", "--url", url, "--model", "colours")
     assert (good.returncode, good.stderr) == (0, "")
     assert rows(good.stdout)["red.png"][0][1] == 0
+    bad = run(tmp_path, "red.png", "--url", url, "--model", "colors")
     assert (bad.returncode, bad.stdout) == (1, "")
     assert len(bad.stderr.splitlines()) == 1
+
+
+def test_a_terminal_without_block_characters_gets_numbers(url, pictures, tmp_path):
+    result = run(tmp_path, "red.png", "--url", url, "--model", "colours", encoding="ascii")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"{probabilities('red')[0]:.2%}" in result.stdout
 
 
 # ---- A server with the classification extension, and one that breaks off ----
@@ -541,6 +557,14 @@ def test_the_demo_says_when_its_picture_cannot_be_written(url, digits, tmp_path,
     arguments = ["--demo", "--url", url, "--model", "colours"]
     assert client.main([*arguments, "--picture", str(tmp_path / "digits.what")]) == 1
     assert "digits.what cannot be written (" in capsys.readouterr().err
+
+
+def test_the_digits_are_those_that_training_held_out():
+    images, labels = client.held_out_digits()
+    assert images.shape == (360, 32, 32, 3)
+    assert images.dtype == np.float32
+    assert (images.min(), images.max()) == (0, 1)
+    assert sorted(set(labels.tolist())) == list(range(10))
 
 
 @pytest.mark.parametrize(
