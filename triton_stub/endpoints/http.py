@@ -1,0 +1,125 @@
+"""The KServe v2 HTTP port of a server: a socket, and a thread that serves it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from typing import TYPE_CHECKING, Self
+
+from triton_stub.errors import ServerError, StatusCode
+
+try:
+    import httptools  # noqa: F401 - uvicorn's parser, which it would import at the first start
+    import uvicorn
+
+    from triton_stub.endpoints.http_app import HttpApp
+except ModuleNotFoundError as error:
+    raise ServerError(
+        f"the HTTP endpoint needs the package {error.name!r}, which is not installed: "
+        "pip install triton-stub[serve]",
+        StatusCode.UNAVAILABLE,
+    ) from error
+
+if TYPE_CHECKING:
+    from triton_stub.server import Server
+
+_BACKLOG = 2048
+# Clients keep connections in pools; one that is closed under them is an error to them.
+_KEEP_ALIVE_SECONDS = 3600
+# A model that never returns must not keep the test run from ending.
+_GRACE_SECONDS = 30
+
+
+class HttpEndpoint:
+    """Serves a server's models over HTTP, from a thread of its own.
+
+    ``port`` 0 takes a free one; ``http_url`` says which. Answers are not compressed, whatever
+    ``Accept-Encoding`` allows.
+    """
+
+    def __init__(self, server: Server, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._server = server
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._uvicorn: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def http_url(self) -> str:
+        """``"host:port"``, as tritonclient takes it; the port of the last ``start()``."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}"
+
+    def start(self) -> Self:
+        """Open the port; connections are accepted when this returns.
+
+        Raises ServerError if the port is taken or the address is not this machine's.
+        """
+        if self._thread is not None:
+            raise ServerError(f"the HTTP endpoint at {self.http_url} was started before")
+        # Listening from here on: whoever connects before the thread runs, waits.
+        listener = self._listen()
+        self._port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            HttpApp(self._server),
+            http="httptools",
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        self._uvicorn = uvicorn.Server(config)
+        # Outside the main thread uvicorn leaves the signal handlers alone.
+        self._thread = threading.Thread(
+            target=self._uvicorn.run,
+            kwargs={"sockets": [listener]},
+            name=f"http {self.http_url}",
+            daemon=True,
+        )
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Close the port, and answer the requests that are under way; may be called twice."""
+        if self._uvicorn is None or self._thread is None:
+            return
+        self._uvicorn.should_exit = True
+        self._thread.join()
+        self._uvicorn = self._thread = None
+
+    def __enter__(self) -> Self:
+        return self if self._thread else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        try:
+            return socket.create_server((self._host, self._port), family=family, backlog=_BACKLOG)
+        except OverflowError as error:
+            raise ServerError(
+                f"there is no port {self._port}: expected 0, which takes a free one, to 65535",
+                StatusCode.INVALID_ARG,
+            ) from error
+        except OSError as error:
+            what = (
+                "the port is already in use; stop what listens there, or take another port "
+                "(0 takes a free one)"
+                if error.errno == errno.EADDRINUSE
+                else error.strerror or error
+            )
+            raise ServerError(
+                f"cannot serve HTTP at {self.http_url}: {what}", StatusCode.UNAVAILABLE
+            ) from error
