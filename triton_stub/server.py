@@ -74,7 +74,8 @@ class Server:
         self._strict_readiness = strict_readiness
         self._log = Log(verbose=log_verbose, echo=echo_log)
         self._repository = Repository([Path(path) for path in model_repository], self._log)
-        self._endpoint: HttpEndpoint | None = None
+        self._endpoints: list[HttpEndpoint] = []
+        self._client_endpoint: HttpEndpoint | None = None
         self._live = False
 
     def start(self) -> Self:
@@ -97,9 +98,9 @@ class Server:
     def stop(self) -> None:
         """Close the ports, answer what is queued, finalize every model."""
         self._live = False
-        if self._endpoint is not None:
-            self._endpoint.stop()
-            self._endpoint = None
+        while self._endpoints:
+            self._endpoints.pop().stop()
+        self._client_endpoint = None
         self._repository.unload_all()
 
     def __enter__(self) -> Self:
@@ -157,23 +158,21 @@ class Server:
         # pinned face, and the package without the serve extra must import.
         from triton_stub.endpoints.http import HttpEndpoint  # noqa: PLC0415
 
-        return HttpEndpoint(self, host=host, port=http_port).start()
+        endpoint = HttpEndpoint(self, host=host, port=http_port).start()
+        self._endpoints.append(endpoint)
+        return endpoint
 
     def client(self) -> tritonclient.http.InferenceServerClient:
         """A real ``tritonclient.http`` client that talks to this server; close it after use."""
         from tritonclient.http import InferenceServerClient  # noqa: PLC0415
 
-        if self._endpoint is None:
-            self._endpoint = self.serve(http_port=0)
-        return InferenceServerClient(self._endpoint.http_url)
+        if self._client_endpoint is None:
+            self._client_endpoint = self.serve(http_port=0)
+        return InferenceServerClient(self._client_endpoint.http_url)
 
     def find(self, name: str, version: int = NEWEST) -> ServedModel:
         """The loaded model behind a name; InferenceError in the server's words if there is none."""
-        if not self._live:
-            raise InferenceError(
-                "the server is not running; use `with Server(...) as server`, or call start()",
-                StatusCode.UNAVAILABLE,
-            )
+        self._check_live()
         return self._repository.find(name, version)
 
     def ready_versions(self, name: str) -> list[int]:
@@ -185,13 +184,23 @@ class Server:
 
         Without a version, every version that serves.
         """
-        if name and version == NEWEST:
-            self.find(name)
-        names = [name] if name else self._repository.model_names()
+        if name:
+            self._check_live()
+            ready = self.ready_versions(name)
+            # Neither the words nor the status are those of other requests for unknown models.
+            if not ready:
+                raise InferenceError(
+                    f"requested model '{name}' is not available", StatusCode.INVALID_ARG
+                )
+            if version not in (NEWEST, *ready):
+                raise InferenceError(
+                    f"requested model version is not available for model '{name}'",
+                    StatusCode.INVALID_ARG,
+                )
         models = [
-            self.find(each, ready)
-            for each in names
-            for ready in ([version] if version != NEWEST else self.ready_versions(each))
+            self.find(each, number)
+            for each in ([name] if name else self._repository.model_names())
+            for number in ([version] if version != NEWEST else self.ready_versions(each))
         ]
         return {
             "model_stats": [
@@ -199,6 +208,13 @@ class Server:
                 for model in models
             ]
         }
+
+    def _check_live(self) -> None:
+        if not self._live:
+            raise InferenceError(
+                "the server is not running; use `with Server(...) as server`, or call start()",
+                StatusCode.UNAVAILABLE,
+            )
 
     def _check_explicit(self) -> None:
         if not self._explicit:

@@ -90,9 +90,7 @@ class ServedModel:
         self._batcher.put(pending)
         return pending.answer
 
-    def submit_batch(
-        self, requests: Sequence[InferenceRequest]
-    ) -> list[Future[InferenceResponse]]:
+    def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Future[InferenceResponse]]:
         """Validate requests and have them executed in one call of ``execute``, in this order.
 
         InferenceError if one is refused, or if they are more than the server would ever put
@@ -139,14 +137,18 @@ class ServedModel:
             ready.set_exception(error)
             return
         ready.set_result(None)
-        while (batch := self._batcher.next_batch()) is not None:
+        while (formed := self._batcher.next_batch()) is not None:
+            # Nobody waits for a cancelled request; from here on none can be cancelled.
+            batch = [p for p in formed if p.answer.set_running_or_notify_cancel()]
+            if not batch:
+                continue
             try:
                 self._execute(instance, batch)
             except BaseException as error:  # noqa: BLE001 - the client must not wait for ever
                 for pending in batch:
                     if not pending.answer.done():
                         pending.answer.set_exception(error)
-            del batch  # the next wait may be long; do not keep the tensors alive
+            del formed, batch  # the next wait may be long; do not keep the tensors alive
         instance.unload()
 
     def _execute(self, instance: Instance, batch: list[Pending]) -> None:
@@ -154,12 +156,15 @@ class ServedModel:
         requests = [_to_model(pending) for pending in batch]
         infer_start = time.monotonic_ns()
         answers: list[InferenceResponse]
+        # As the server counts: a response with an error of its own is a success.
+        executed = False
         try:
             responses = instance.execute(requests)
         except InferenceError as error:
             infer_end = time.monotonic_ns()
             answers = [self._failure(pending, error) for pending in batch]
         else:
+            executed = True
             infer_end = time.monotonic_ns()
             answers = [
                 self._from_model(pending, response)
@@ -168,9 +173,9 @@ class ServedModel:
         times = BatchTimes(start, infer_start, infer_end, time.monotonic_ns())
         # Counted before anybody is answered, so that a client that looks finds its own request.
         self.statistics.count_execution(sum(pending.batch_size for pending in batch), times)
-        for pending, answer in zip(batch, answers, strict=True):
+        for pending in batch:
             self.statistics.count_request(
-                pending.batch_size, pending.enqueued, times, success=answer.error is None
+                pending.batch_size, pending.enqueued, times, success=executed
             )
         for pending, answer in zip(batch, answers, strict=True):
             pending.answer.set_result(answer)
@@ -224,9 +229,7 @@ def _to_model(pending: Pending) -> pb_utils.InferenceRequest:
     request = pending.request
     return pb_utils.InferenceRequest._received(
         [
-            pb_utils.Tensor._received(
-                tensor.name, tensor.datatype, tensor.shape, tensor.to_numpy()
-            )
+            pb_utils.Tensor._received(tensor.name, tensor.datatype, tensor.shape, tensor.to_numpy())
             for tensor in pending.validated.inputs
         ],
         pending.validated.requested_outputs,

@@ -100,8 +100,7 @@ class Repository:
             model.unload()
         if failed:
             reasons = "".join(
-                f"version {version} is at UNAVAILABLE state: {error.code.label}: "
-                f"{error.message};\n"
+                f"version {version} is at UNAVAILABLE state: {error.code.label}: {error.message};\n"
                 for version, error in failed.items()
             )
             raise LoadError(
