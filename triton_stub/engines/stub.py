@@ -1,0 +1,194 @@
+"""The stub in this process, as a test engine."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from tritonclient.utils import (
+    TRITON_RESERVED_REQUEST_PARAMS,
+    TRITON_RESERVED_REQUEST_PARAMS_PREFIX,
+)
+
+from triton_stub.core.repository import NEWEST
+from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
+from triton_stub.server import Model, Server
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    import numpy as np
+    from tritonclient.http import InferenceServerClient
+
+    from triton_stub.core.result import Result
+    from triton_stub.endpoints.http import HttpEndpoint
+
+_TAIL = 40  # lines of the log that are shown with an error
+
+
+class StubEngine:
+    """A ``triton_stub.Server`` behind the face that all engines share.
+
+    It is ready when the constructor returns. Requests go straight to the models; a port is opened
+    only for those who ask for ``http_url`` or ``client()``.
+
+    Args:
+        model_repository: one folder of models, or several.
+        models: load these only (explicit model control); all models unless given.
+        exit_on_error: ``False`` serves the good models of a repository that has a broken one;
+            ``server.load_errors`` says what is wrong with the others.
+        log_verbose: keep VERBOSE lines in the log, too.
+
+    Attributes:
+        name: ``"stub"``.
+        server: the server, for what this face does not offer.
+
+    Raises:
+        LoadError: a model did not load. Its cause is the model's own exception, and the end of
+            the log is attached as a note.
+    """
+
+    name = "stub"
+    grpc_url: str | None = None
+
+    def __init__(
+        self,
+        model_repository: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        models: Sequence[str] | None = None,
+        exit_on_error: bool = True,
+        log_verbose: bool = False,
+    ) -> None:
+        self._repository = model_repository
+        self._lock = threading.Lock()
+        self._endpoint: HttpEndpoint | None = None
+        self.server = Server(
+            model_repository,
+            model_control_mode="none" if models is None else "explicit",
+            startup_models=models or (),
+            exit_on_error=exit_on_error,
+            log_verbose=log_verbose,
+        )
+        try:
+            self.server.start()
+        except LoadError as error:
+            if tail := self.log().splitlines()[-_TAIL:]:
+                error.add_note("\n".join(["the end of the stub's log:", *tail]))
+            cause = error.__cause__
+            while isinstance(cause, ServerError):  # each says less than the last
+                cause = cause.__cause__
+            raise error from cause
+
+    @property
+    def http_url(self) -> str:
+        """``"host:port"`` of a real HTTP endpoint, opened when it is first asked for."""
+        with self._lock:
+            if self._endpoint is None:
+                self._endpoint = self.server.serve(http_port=0)
+            return self._endpoint.http_url
+
+    def model(self, name: str, version: str = "") -> Model:
+        """The handle of a model: ``execute`` with an exact batch, ``infer`` as NVIDIA spells it."""
+        return self.server.model(name, _version(version))
+
+    def infer(
+        self,
+        model_name: str,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        /,
+        *,
+        model_version: str = "",
+        outputs: Sequence[str] | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, object] | None = None,
+        **tensors: np.ndarray,
+    ) -> Result:
+        """See :meth:`triton_stub.engines.engine.Engine.infer`.
+
+        An InferenceError that comes from an exception of the model has it as its cause, so a
+        failing test shows the line of ``model.py``.
+        """
+        _refuse_reserved(parameters or {})
+        return self.model(model_name, model_version)(
+            {**(inputs or {}), **tensors},
+            outputs=outputs or (),
+            request_id=request_id,
+            parameters=parameters,  # type: ignore[arg-type]  # checked by the server
+        )
+
+    def server_metadata(self) -> dict[str, Any]:
+        """``GET /v2``."""
+        return self.server.metadata()
+
+    def metadata(self, model: str, version: str = "") -> dict[str, Any]:
+        """``GET /v2/models/MODEL``."""
+        return self.model(model, version).metadata()
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """``GET /v2/models/MODEL/config``."""
+        return self.model(model, version).config()
+
+    def statistics(self, model: str = "", version: str = "") -> dict[str, Any]:
+        """``GET /v2/models[/MODEL]/stats``."""
+        return self.server.statistics(model, _version(version))
+
+    def ready(self, model: str = "", version: str = "") -> bool:
+        """Whether the server, or one of its models, takes requests."""
+        if not model:
+            return self.server.ready()
+        try:
+            return self.model(model, version).ready()
+        except InferenceError:
+            return False
+
+    def client(self) -> InferenceServerClient:
+        """Return a new tritonclient; it is the caller's to close, and for one thread only."""
+        from tritonclient.http import InferenceServerClient
+
+        return InferenceServerClient(self.http_url)
+
+    def log(self) -> str:
+        """Return what the server and its models have logged; also after :meth:`stop`."""
+        return str(self.server.log())
+
+    def stop(self) -> None:
+        """Close the port, answer what is queued, finalize every model."""
+        self.server.stop()
+
+    def __repr__(self) -> str:
+        return f"StubEngine({self._repository!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _version(text: str) -> int:
+    if not text:
+        return NEWEST
+    if not text.isdecimal():
+        raise InferenceError(
+            f"model version {text!r}: expected a whole number such as '1', or '' for the newest",
+            StatusCode.INVALID_ARG,
+        )
+    return int(text)
+
+
+def _refuse_reserved(parameters: Mapping[str, object]) -> None:
+    # These are fields of their own on the wire, so the real client does not take them, either.
+    for key in parameters:
+        reserved = key in TRITON_RESERVED_REQUEST_PARAMS
+        if reserved or key.startswith(TRITON_RESERVED_REQUEST_PARAMS_PREFIX):
+            raise InferenceError(
+                f'Parameter "{key}" is a reserved parameter and cannot be specified.',
+                StatusCode.INVALID_ARG,
+            )

@@ -1,0 +1,88 @@
+"""The engines of one test run: each started once, when first needed, all stopped at the end."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from triton_stub.engines.engine import Engine
+    from triton_stub.testing.spec import EngineSpec
+
+#: What the reason of a skipped test starts with.
+SKIPPED = "no real tritonserver for --triton-engine=native: "
+
+
+class EnginePool:
+    """Starts and keeps engines; ``require`` fails a test where it would be skipped."""
+
+    def __init__(self, root: Path, *, require: bool) -> None:
+        self._root = root
+        self._require = require
+        self._running = ExitStack()
+        self._engines: dict[EngineSpec, Engine] = {}
+        self._failed: dict[EngineSpec, tuple[Exception, TracebackType | None]] = {}
+
+    def get(self, spec: EngineSpec) -> Engine:
+        """The engine for ``spec``; an engine that did not start is not tried again."""
+        if spec in self._failed:
+            error, trace = self._failed[spec]
+            raise error.with_traceback(trace)
+        if spec not in self._engines:
+            _check_repository(spec)
+            try:
+                engine = self._start(spec)
+            except Exception as error:
+                self._failed[spec] = (error, error.__traceback__)
+                raise
+            self._engines[spec] = self._running.enter_context(engine)
+        return self._engines[spec]
+
+    def log(self, spec: EngineSpec) -> str:
+        """What the engine for ``spec`` has logged so far; empty if it does not run."""
+        return self._engines[spec].log() if spec in self._engines else ""
+
+    def stop(self) -> None:
+        """Stop every engine, the last one first; also those after one that fails to stop."""
+        self._engines.clear()
+        self._running.close()
+
+    def _start(self, spec: EngineSpec) -> Engine:
+        if spec.engine == "stub":
+            from triton_stub.engines.stub import StubEngine
+
+            return StubEngine(spec.repository, models=spec.models)
+        from triton_stub.engines.environment import NativeEnvironment, NativeEnvironmentError
+        from triton_stub.engines.native import NativeEngine
+
+        try:
+            environment = NativeEnvironment.find(self._root)
+        except NativeEnvironmentError as error:
+            if self._require:
+                pytest.fail(f"{SKIPPED}{error}", pytrace=False)
+            pytest.skip(f"{SKIPPED}{error}")
+        return NativeEngine(spec.repository, environment=environment, models=spec.models)
+
+
+def _check_repository(spec: EngineSpec) -> None:
+    if spec.repository.is_dir():
+        return
+    if spec.source:
+        pytest.fail(
+            f"model repository {spec.repository}, from {spec.source}, is no folder; expected one "
+            "with a folder for each model",
+            pytrace=False,
+        )
+    pytest.fail(
+        f"no model repository for the fixture `triton`: looked for {spec.repository}, which is no "
+        "folder. Name another one in one of three ways:\n"
+        "  pytest --triton-repository=PATH            relative to the working directory\n"
+        "  triton_repository = PATH                   in pytest's ini file, relative to it\n"
+        "  @pytest.mark.triton(repository=PATH)       on the test, relative to its file",
+        pytrace=False,
+    )

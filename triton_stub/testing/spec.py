@@ -1,0 +1,94 @@
+"""Which Triton a test wants: the command line, the ini file and the marker, put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MARKER = (
+    "triton(*, repository=None, models=None): what the fixture `triton` serves to this test. "
+    "repository: folder of models, relative to the test file; that of the command line or the ini "
+    "file unless given. models: list of the models to load; all unless given."
+)
+ENGINES = ("stub", "native")
+_DEFAULT_REPOSITORY = "model_repository"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What tells one engine from another; ``models`` None loads all."""
+
+    engine: str
+    repository: Path
+    models: tuple[str, ...] | None
+    # For error texts: who named the repository.
+    source: str = field(compare=False)
+
+
+def engine_name(config: pytest.Config) -> str:
+    """The engine of this test run; UsageError if there is no such engine."""
+    option = config.getoption("triton_engine")
+    name: str = option or config.getini("triton_engine")
+    if name in ENGINES:
+        return name
+    source = "--triton-engine=" if option else "ini option triton_engine = "
+    hint = ""
+    if name == "container" or "://" in name:
+        hint = "; containers and URLs are not among the engines of this release"
+    raise pytest.UsageError(f"{source}{name}: expected {' or '.join(ENGINES)}{hint}")
+
+
+def read_spec(config: pytest.Config, mark: pytest.Mark | None, folder: Path) -> EngineSpec:
+    """Put together what a test with this marker, in this folder, is to be served.
+
+    Raises UsageError with what is wrong with the marker.
+    """
+    repository, models = (None, None) if mark is None else _read_mark(mark)
+    if models is None and repository is None:
+        # A marker that names a repository means another one than the ini file.
+        models = tuple(config.getini("triton_models")) or None
+    path, source = _repository(config, repository, folder)
+    return EngineSpec(engine_name(config), path.resolve(), models, source)
+
+
+def _repository(
+    config: pytest.Config, marked: str | os.PathLike[str] | None, folder: Path
+) -> tuple[Path, str]:
+    if marked is not None:
+        return folder / marked, "@pytest.mark.triton(repository=...)"
+    if option := config.getoption("triton_repository"):
+        return config.invocation_params.dir / option, "--triton-repository"
+    if ini := config.getini("triton_repository"):
+        return config.rootpath / ini, "the ini option triton_repository"
+    return config.rootpath / _DEFAULT_REPOSITORY, ""
+
+
+def _read_mark(mark: pytest.Mark) -> tuple[str | os.PathLike[str] | None, tuple[str, ...] | None]:
+    unknown = [
+        *map(repr, mark.args),
+        *(key for key in mark.kwargs if key not in ("repository", "models")),
+    ]
+    if unknown:
+        raise pytest.UsageError(
+            f"@pytest.mark.triton does not take {', '.join(unknown)}; expected "
+            "@pytest.mark.triton(*, repository=None, models=None)"
+        )
+    repository, models = mark.kwargs.get("repository"), mark.kwargs.get("models")
+    if not isinstance(repository, str | os.PathLike | None):
+        raise pytest.UsageError(
+            f"@pytest.mark.triton(repository={repository!r}): expected the path of a folder"
+        )
+    if models is None:
+        return repository, None
+    if isinstance(models, str) or not isinstance(models, Sequence):
+        raise pytest.UsageError(
+            f"@pytest.mark.triton(models={models!r}): expected a list, such as ['resnet50']"
+        )
+    return repository, tuple(models)
