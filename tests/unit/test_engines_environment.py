@@ -125,7 +125,7 @@ def test_no_fitting_python_says_what_was_found(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(environment, "PYTHONS", ((3, 99),))
     here = ".".join(map(str, sys.version_info[:2]))
-    with pytest.raises(NativeEnvironmentError, match="expected python3.99") as caught:
+    with pytest.raises(NativeEnvironmentError, match=r"expected python3\.99") as caught:
         NativeEnvironment.create(tmp_path / "env")
     assert f"{sys.executable} is Python {here}" in str(caught.value)
     assert not (tmp_path / "env").exists()

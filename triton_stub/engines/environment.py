@@ -158,12 +158,16 @@ class NativeEnvironment:
             if uv:
                 # --allow-existing keeps the stamp, which says that this is not ready yet.
                 _run(uv, "venv", "--quiet", "--allow-existing", "--python", python, str(path))
-                install = (uv, "pip", "install", "--python", new)
+                install = (uv, "pip", "install", "--compile-bytecode", "--python", new)
             else:
                 _run(python, "-m", "venv", str(path))
                 install = (new, "-m", "pip", "install")
             _run(*install, *BASE, *requirements)
             _run(*install, "--no-deps", SERVER)
+            # The Python backend ignores PYTHONDONTWRITEBYTECODE; no server started from here
+            # leaves a __pycache__ in a model repository.
+            pth = Path(_probe(new)["site_packages"], "triton_stub.pth")
+            pth.write_text("import sys; sys.dont_write_bytecode = True\n")
             _write_stamp(path, {"complete": True, **wanted})
         return cls.open(path)
 
@@ -198,8 +202,6 @@ class NativeEnvironment:
         return inherited | {
             "PATH": _joined(str(self.path / "bin"), inherited.get("PATH")),
             "LD_LIBRARY_PATH": _joined(*libraries, inherited.get("LD_LIBRARY_PATH")),
-            # Nothing is written into a model repository.
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     @property

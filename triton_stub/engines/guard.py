@@ -7,6 +7,8 @@ It stands between a test run and its server, in a session of its own, and reads 
 died (SIGKILL too), ends it at once. Then it kills what the server started and removes the server's
 shared memory, and after an end of file ``FOLDER`` as well. It exits with the server's status.
 
+While the server runs, its process id is in ``FOLDER/pid``.
+
 Only the standard library, run as a file: it must start in milliseconds and import none of us.
 """
 
@@ -45,6 +47,7 @@ def main(shm_prefix: str, folder: str, *command: str) -> int:
         process_group=0,
         preexec_fn=die_with_guard,  # noqa: PLW1509, there is one thread
     )
+    Path(folder, "pid").write_text(str(server.pid))
     order = b""
     while server.poll() is None:
         # A forked child of the test run may hold the pipe open: so look at the parent, too.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
 import socket
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _GUARD = Path(__file__).with_name("guard.py")
 _TAIL = 40  # lines of the log that are shown with an error
 _ATTEMPTS = 5
+_LISTEN = "0A"  # a state in /proc/net/tcp
+_ENDPOINTS = ("http", "grpc", "metrics")
 _PORT_TAKEN = re.compile(r"failed to start \S+ service: Unavailable - Socket '.*' already in use")
 # What tritonserver 2.51 writes; a message in quotes is escaped as in JSON.
 _ERROR_LINE = re.compile(r"^E\d{4} [\d:.]+ +\d+ \S+\] +(.+)$", re.MULTILINE)
@@ -94,8 +97,9 @@ class ServerProcess:
 
     def tail(self) -> str:
         """Return the end of the log under a heading, to be shown with an error."""
-        lines = self.log().splitlines()[-_TAIL:]
-        return "\n".join(["the end of tritonserver's log:", *lines])
+        # Without its tables of options and models, which are wide and come last.
+        lines = [line for line in self.log().splitlines() if line and line[0] not in "|+"]
+        return "\n".join(["the end of tritonserver's log:", *lines[-_TAIL:]])
 
     def stop(self) -> None:
         """End the server (SIGTERM; SIGKILL if that is not enough) and all that it started."""
@@ -114,7 +118,7 @@ class ServerProcess:
         # can be told from what others use.
         prefix = f"triton_stub_{uuid.uuid4().hex[:12]}_"
         ours = [f"--backend-config=python,shm-region-prefix-name={prefix}"]
-        for endpoint in ("http", "grpc", "metrics"):
+        for endpoint in _ENDPOINTS:
             port = getattr(self.ports, endpoint)
             ours += [f"--{endpoint}-address=127.0.0.1", f"--{endpoint}-port={port}"]
         # The libraries are the server's alone: the guard's Python has its own libpython.
@@ -138,13 +142,14 @@ class ServerProcess:
         assert guard is not None
         # --exit-on-error=false is the wish to serve what can be served.
         path = "live" if "--exit-on-error=false" in arguments else "ready"
-        # The server's own word in its own log: an answer on the port alone could be another's.
-        signs = [f'"Started HTTPService at 127.0.0.1:{self.ports.http}"']
-        if "--allow-metrics=false" not in arguments:
-            signs.append(f'"Started Metrics Service at 127.0.0.1:{self.ports.metrics}"')
+        expected = {
+            getattr(self.ports, endpoint)
+            for endpoint in _ENDPOINTS
+            if f"--allow-{endpoint}=false" not in arguments
+        }
         while guard.poll() is None:
-            log = self.log()
-            if all(sign in log for sign in signs) and _answers(self.ports.http, path):
+            # An answer alone could come from the process that took the port.
+            if expected <= self._listening_ports() and _answers(self.ports.http, path):
                 return True
             if time.monotonic() > deadline:
                 raise self._failure(f"tritonserver was not ready within {timeout:g} s")
@@ -157,6 +162,22 @@ class ServerProcess:
             "\n".join(_reasons(log))
             or f"tritonserver ended with status {guard.returncode} before it was ready"
         )
+
+    def _listening_ports(self) -> set[int]:
+        """TCP ports that the server itself listens on, as the kernel knows it."""
+        listening: set[int] = set()
+        try:
+            open_files = Path("/proc", (self._folder / "pid").read_text(), "fd")
+            held = {os.readlink(file) for file in open_files.iterdir()}
+        except OSError:  # not started yet, or a file that was closed meanwhile
+            return listening
+        # gRPC opens even 127.0.0.1 as an IPv6 socket, where there is IPv6.
+        for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+            for line in table.read_text().splitlines()[1:] if table.exists() else ():
+                fields = line.split()
+                if fields[3] == _LISTEN and f"socket:[{fields[9]}]" in held:
+                    listening.add(int(fields[1].rpartition(":")[2], 16))
+        return listening
 
     def _failure(self, text: str) -> LoadError:
         error = LoadError(text, StatusCode.UNAVAILABLE)
