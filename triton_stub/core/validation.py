@@ -1,8 +1,6 @@
 """A request against a model's configuration: the core's checks, in its order, in its words.
 
-Source: core ``src/infer_request.cc``, ``InferenceRequest::Normalize`` and what it calls. The core
-visits inputs in the order of a hash table, so of several faults it may name any; here it is the
-client's order.
+Source: core ``src/infer_request.cc``, ``InferenceRequest::Normalize`` and what it calls.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from triton_stub import datatypes
+from triton_stub.core.hash_order import visited
 from triton_stub.datatypes import BYTES, format_shape
 from triton_stub.errors import InferenceError, StatusCode
 
@@ -58,18 +57,16 @@ class Validator:
     def validate(self, request: InferenceRequest) -> ValidatedRequest:
         """Check one request; InferenceError with the server's text if it is refused."""
         self._check_no_duplicates(request)
-        for name in request.requested_outputs:
+        for name in sorted(request.requested_outputs):
             if name not in self._outputs:
                 _refuse(f"unexpected inference output '{name}' for model '{self._model_name}'")
-        self._check_input_count(request)
-        rules = [self._rule(tensor) for tensor in request.inputs]
-        batch_size = self._batch_size(request)
-        inputs = [
-            self._check_input(request, tensor, rule, batch_size)
-            for tensor, rule in zip(request.inputs, rules, strict=True)
-        ]
+        tensors = _in_order(request.inputs)
+        self._check_input_count(request, tensors)
+        batch_size = self._batch_size(request, tensors)
+        inputs = [self._check_input(request, tensor, batch_size) for tensor in tensors]
+        # From one map into another: what the model sees has been through the hash table twice.
         return ValidatedRequest(
-            batch_size, inputs, frozenset(request.requested_outputs) or self._outputs
+            batch_size, _in_order(inputs), frozenset(request.requested_outputs) or self._outputs
         )
 
     def _check_no_duplicates(self, request: InferenceRequest) -> None:
@@ -84,12 +81,12 @@ class Validator:
                     _refuse(f"{request.log_prefix}{what} '{name}' already exists in request")
                 seen.add(name)
 
-    def _check_input_count(self, request: InferenceRequest) -> None:
+    def _check_input_count(self, request: InferenceRequest, tensors: Sequence[Tensor]) -> None:
         # Only counted: a missing required input passes if an optional one makes up the number.
-        count = len(request.inputs)
+        count = len(tensors)
         if len(self._required) <= count <= len(self._input_names):
             return
-        given = [tensor.name for tensor in request.inputs]
+        given = [tensor.name for tensor in tensors]
         missing = [name for name in self._required if name not in given]
         if len(self._required) == len(self._input_names):
             expected = f"expected {len(self._input_names)} inputs"
@@ -112,11 +109,13 @@ class Validator:
             _refuse(f"unexpected inference input '{tensor.name}' for model '{self._model_name}'")
         return rule
 
-    def _batch_size(self, request: InferenceRequest) -> int:
-        if self._max_batch_size == 0:
-            return 0
+    def _batch_size(self, request: InferenceRequest, tensors: Sequence[Tensor]) -> int:
+        """Rows of the request; also where an unknown input is found out."""
         batch_size = 0
-        for tensor in request.inputs:
+        for tensor in tensors:
+            self._rule(tensor)
+            if self._max_batch_size == 0:
+                continue
             what = f"{request.log_prefix}input '{tensor.name}'"
             if not tensor.shape:
                 _refuse(
@@ -134,9 +133,8 @@ class Validator:
             )
         return batch_size
 
-    def _check_input(
-        self, request: InferenceRequest, tensor: Tensor, rule: _InputRule, batch_size: int
-    ) -> Tensor:
+    def _check_input(self, request: InferenceRequest, tensor: Tensor, batch_size: int) -> Tensor:
+        rule = self._rule(tensor)
         prefix, model = request.log_prefix, self._model_name
         if tensor.datatype is not rule.datatype:
             _refuse(
@@ -201,6 +199,10 @@ class _InputRule:
             return shape
         wild = iter([size for size, dim in zip(shape, self.dims, strict=True) if dim == -1])
         return tuple(next(wild) if dim == -1 else dim for dim in self.reshape)
+
+
+def _in_order(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensors[index] for index in visited(tuple(tensor.name for tensor in tensors))]
 
 
 def _matches(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
