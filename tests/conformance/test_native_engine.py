@@ -184,7 +184,7 @@ def test_infers_what_numpy_has_no_type_for(engine):
 
 
 def test_infers_from_many_threads(engine):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     wrong = []
 
     def ask(number):
@@ -199,7 +199,7 @@ def test_infers_from_many_threads(engine):
             thread.join()
     assert wrong == []
     # At most a connection for each that was in use at once, none for each thread that ever was.
-    assert len(os.listdir("/proc/self/fd")) <= before + 16
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 16
 
 
 @pytest.mark.parametrize(

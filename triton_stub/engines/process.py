@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import re
 import shutil
 import socket
@@ -168,7 +167,7 @@ class ServerProcess:
         listening: set[int] = set()
         try:
             open_files = Path("/proc", (self._folder / "pid").read_text(), "fd")
-            held = {os.readlink(file) for file in open_files.iterdir()}
+            held = {str(file.readlink()) for file in open_files.iterdir()}
         except OSError:  # not started yet, or a file that was closed meanwhile
             return listening
         # gRPC opens even 127.0.0.1 as an IPv6 socket, where there is IPv6.
