@@ -143,12 +143,12 @@ def accuracy(variables, images, labels):
 def save(variables, path):
     """Write the variables by their Flax names; whoever reads meanwhile finds all or nothing."""
     from flax.traverse_util import flatten_dict
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         fresh = Path(folder) / path.name
-        save_file(arrays, fresh)
+        fresh.write_bytes(save(arrays))  # save_file would let nobody else read it
         fresh.replace(path)
 
 
