@@ -1,0 +1,33 @@
+"""The order of a request's inputs: what a model sees, and which of several faults is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from conftest import Engines
+
+NAMES = [f"IN{index}" for index in range(17)]
+NAMES += ["image", "CODE", "B", "a_rather_long_name_of_an_input"]
+picks = st.permutations(NAMES).flatmap(
+    lambda names: st.integers(1, len(names)).map(lambda count: names[:count])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(names=picks)
+def test_what_a_model_sees(engines: Engines, names: list[str]) -> None:
+    inputs = {name: np.ones(1, np.int32) for name in names}
+    seen = engines.same(lambda engine: engine.infer("many_inputs", inputs)["NAMES"])
+    assert {name.decode() for name in seen["values"]} == set(names)
+
+
+@settings(max_examples=60, deadline=None)
+@given(names=picks)
+def test_which_fault_is_told(engines: Engines, names: list[str]) -> None:
+    inputs = {name: np.ones(1, np.int64) for name in names}
+    assert "error" in engines.same(lambda engine: engine.infer("many_inputs", inputs)["NAMES"])
