@@ -107,7 +107,13 @@ class HttpEndpoint:
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            return socket.create_server((self._host, self._port), family=family, backlog=_BACKLOG)
+            listener = socket.create_server(
+                (self._host, self._port), family=family, backlog=_BACKLOG
+            )
+            # Inherited by each connection. asyncio sets it only on sockets whose protocol number
+            # is IPPROTO_TCP, and without it every answer waits 40 ms for the client's next packet.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return listener
         except OverflowError as error:
             raise ServerError(
                 f"there is no port {self._port}: expected 0, which takes a free one, to 65535",
