@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from triton_stub.engines.engine import Engine
 
 _POOL = pytest.StashKey[EnginePool]()
-_SPECS = pytest.StashKey[dict[EngineSpec, EngineSpec]]()
 _LOG_START = pytest.StashKey[int]()
 _LOG_LINES = 40
 
@@ -55,7 +54,6 @@ def pytest_configure(config: pytest.Config) -> None:
     engine_name(config)
     pool = EnginePool(config.rootpath, require=config.getoption("triton_require"))
     config.stash[_POOL] = pool
-    config.stash[_SPECS] = {}
     # Runs however the session ends, Ctrl-C included.
     config.add_cleanup(pool.stop)
 
@@ -71,7 +69,7 @@ def triton(request: pytest.FixtureRequest) -> Engine:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tell the fixture what this test wants.
+    """Tell the fixture what this test wants; pytest keeps it for the tests that want the same.
 
     A fixture that reads the test's marker itself would have to be function-scoped, which Hypothesis
     rightly complains of.
@@ -83,8 +81,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         spec = read_spec(metafunc.config, node.get_closest_marker("triton"), node.path.parent)
     except pytest.UsageError as error:
         pytest.fail(f"{node.nodeid}: {error}", pytrace=False)
-    # pytest keeps a session's fixture as long as its parameter is the same object.
-    spec = metafunc.config.stash[_SPECS].setdefault(spec, spec)
     metafunc.parametrize("triton", [spec], ids=[pytest.HIDDEN_PARAM], indirect=True)
 
 
