@@ -23,12 +23,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
 from PIL import Image, ImageOps
 from tritonclient.utils import InferenceServerException
 
+DIGITS = Path(__file__).parent / "model_repository" / "resnet18_digits"
 PORTS = {"http": 8000, "grpc": 8001}  # Triton's own
 OPEN_SIZE = 224  # height and width where the model's config leaves them open
 TIMEOUT = 60.0  # seconds that one answer may take
@@ -244,7 +246,7 @@ def classify(options: argparse.Namespace) -> None:
 
 def held_out_digits() -> tuple[np.ndarray, np.ndarray]:
     """What train.py kept for this test: images [N, 32, 32, 3] in [0, 1] and labels [N]."""
-    script = Path(__file__).parent / "model_repository" / "resnet18_digits" / "train.py"
+    script = DIGITS / "train.py"
     try:
         _, (images, labels) = runpy.run_path(str(script))["load_digits"]()
     except (OSError, ImportError) as error:
@@ -270,7 +272,7 @@ def send_concurrently(options: argparse.Namespace, images: np.ndarray) -> tuple[
 
 def demo(options: argparse.Namespace) -> None:
     """Send every digit, print accuracy, speed and batching, draw the digits and what they got."""
-    import drawing
+    drawing = SimpleNamespace(**runpy.run_path(str(DIGITS / "drawing.py")))
 
     images, labels = held_out_digits()
     options.clients = min(options.clients, len(images))

@@ -9,6 +9,7 @@ import re
 import socket
 import socketserver
 import subprocess
+import shutil
 import sys
 import threading
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "model_repository" / "resnet18_digits")]
 
 import client  # noqa: E402
 import drawing  # noqa: E402
@@ -575,10 +576,10 @@ def test_the_digits_are_those_that_training_held_out():
     ],
 )
 def test_the_demo_says_why_there_are_no_digits(script, reason, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(client, "__file__", str(tmp_path / "client.py"))
-    path = tmp_path / "model_repository" / "resnet18_digits" / "train.py"
+    path = tmp_path / "digits" / "train.py"
+    shutil.copytree(client.DIGITS, path.parent, ignore=shutil.ignore_patterns("train.py", "1"))
+    monkeypatch.setattr(client, "DIGITS", path.parent)
     if script:
-        path.parent.mkdir(parents=True)
         path.write_text(script)
     said = fails(capsys, "--demo")
     assert f"the digits of {path} cannot be loaded ({reason})" in said
