@@ -65,7 +65,10 @@ def _parse(body: bytes) -> Any:
 
 
 def _first_of_equals(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return dict(reversed(pairs))
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        members.setdefault(name, value)
+    return members
 
 
 def dump(value: Any) -> bytes:
