@@ -218,10 +218,11 @@ def start_jax(kind, device_id, options):
     # JAX's default device is another one when instances share the machine, or one process.
     try:
         return jax.devices(None if kind == "MODEL" else kind.lower())[int(device_id)]
-    except (RuntimeError, IndexError):
-        found = f"JAX has {jax.devices()} with JAX_PLATFORMS={os.getenv('JAX_PLATFORMS', '')!r}"
-        remedy = "install jax[cuda12] for a GPU, or change instance_group in config.pbtxt"
-        raise mistake(found, f"{kind} {device_id} as instance_group says", remedy) from None
+    except (RuntimeError, IndexError) as error:
+        platforms = os.getenv("JAX_PLATFORMS", "")
+        found = f"JAX finds no {kind} device {device_id} with JAX_PLATFORMS={platforms!r} ({error})"
+        remedy = "install jax[cuda12] for a GPU, or correct config.pbtxt"
+        raise mistake(found, "the device that instance_group names", remedy) from None
 
 
 def load_variables(network, image_shape, options, version_dir):

@@ -1,0 +1,479 @@
+"""model_repository's model.py: what it refuses to load and why, its weights, and its promises."""
+
+import contextlib
+import functools
+import importlib.util
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import flaxmodels
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import requests
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental.compilation_cache import compilation_cache
+from safetensors.numpy import save_file
+
+import triton_stub
+from triton_stub.errors import InferenceError, LoadError
+
+MODEL_REPOSITORY = Path(__file__).parents[2] / "model_repository"
+MODEL_PY = MODEL_REPOSITORY / "resnet50" / "1" / "model.py"
+IMAGE_SHAPE, CLASSES = (24, 16, 3), 7
+IMAGES = np.random.default_rng(2).integers(0, 256, (4, *IMAGE_SHAPE), np.uint8)
+SCALED = IMAGES.astype(np.float32) / 255
+OPTIONS = {"memory_fraction": "0.3", "compilation_cache_dir": ""}
+
+
+def write(
+    repository,
+    *,
+    image=f"TYPE_FP32 {list(IMAGE_SHAPE)}",
+    fc_out=f"TYPE_FP32 {[CLASSES]}",
+    input_name="image",
+    output_name="fc_out",
+    max_batch_size=1,
+    extra="",
+    **parameters,
+):
+    """A folder with the model and a configuration; one batch size, so one compilation."""
+    folder = repository / "resnet"
+    (folder / "1").mkdir(parents=True, exist_ok=True)
+    model_py = folder / "1" / "model.py"
+    if not model_py.exists():
+        model_py.symlink_to(MODEL_PY)
+    texts = [f"max_batch_size: {max_batch_size} backend: 'python' {extra}"]
+    for direction, name, tensor in (("input", input_name, image), ("output", output_name, fc_out)):
+        data_type, dims = tensor.split(" ", 1)
+        texts += [f"{direction} {{ name: '{name}' data_type: {data_type} dims: {dims} }}"]
+    for key, value in {"architecture": "resnet18", "weights": "random", **parameters}.items():
+        texts += [f"parameters {{ key: '{key}' value {{ string_value: {json.dumps(value)} }} }}"]
+    (folder / "config.pbtxt").write_text("\n".join(texts), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def write_model(tmp_path):
+    """Writes the test's one model, again with every change that the test makes."""
+    return functools.partial(write, tmp_path / "repository")
+
+
+@contextlib.contextmanager
+def loaded(folder):
+    with triton_stub.Server(folder.parent) as server:
+        yield server.model(folder.name)
+
+
+def logits_of(folder, images=SCALED):
+    """Logits of each image, with a model that takes one at a time."""
+    with loaded(folder) as model:
+        return np.concatenate([model(image=image[np.newaxis])["fc_out"] for image in images])
+
+
+def sentence_of_failure(folder):
+    """The one sentence with which the load ends: found; expected; what to do."""
+    with pytest.raises(LoadError) as caught, triton_stub.Server(folder.parent):
+        pass
+    (sentence,) = re.findall(r"ValueError: (.*)\n\nAt:", str(caught.value))
+    assert sentence.endswith(".")
+    assert "; expected " in sentence
+    return sentence
+
+
+@pytest.fixture(scope="module")
+def module():
+    """model.py as a module, for its functions that need no server."""
+    backend = ModuleType("triton_python_backend_utils")
+    backend.get_input_tensor_by_name = lambda request, name: request.get(name)
+    spec = importlib.util.spec_from_file_location("resnet_model_under_test", MODEL_PY)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "triton_python_backend_utils", backend)
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def float32_logits(tmp_path_factory):
+    """What random weights say of the images."""
+    return logits_of(write(tmp_path_factory.mktemp("float32")))
+
+
+@pytest.fixture
+def arrays():
+    """Variables of a ResNet18 by their Flax names, no two alike, with statistics of their own."""
+    return random_arrays(CLASSES)
+
+
+def random_arrays(classes):
+    network = flaxmodels.ResNet18(pretrained=None, num_classes=classes)
+    leaves = jax.eval_shape(
+        lambda: network.init(jax.random.key(0), jnp.zeros((1, *IMAGE_SHAPE)), train=False)
+    )
+    random = np.random.default_rng(3)
+    arrays = {}
+    for name, leaf in flatten_dict(leaves, sep="/").items():
+        spread = 1 / np.sqrt(np.prod(leaf.shape[:-1])) if name.endswith("kernel") else 0.2
+        centre = 1 if name.endswith(("scale", "var")) else 0
+        arrays[name] = random.normal(centre, spread, leaf.shape).astype(np.float32)
+        if name.endswith("var"):
+            arrays[name] = np.abs(arrays[name])
+    return arrays
+
+
+def write_h5(path, arrays, module):
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[module.h5_name(name, "resnet18")] = array
+
+
+# What is wrong with the configuration.
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "expected", "remedy"),
+    [
+        ({"weigths": "random"}, "parameter 'weigths'", "weights", "config.pbtxt"),
+        ({"architecture": "resnet20"}, "'resnet20'", "resnet18 or resnet34", "config.pbtxt"),
+        ({"compute_dtype": "float16"}, "'float16'", "float32 or bfloat16", "config.pbtxt"),
+        *(
+            ({"memory_fraction": wrong}, f"'{wrong}'", "above 0 and up to 1", "config.pbtxt")
+            for wrong in ("much", "0", "1.5", "-0.4", "nan", "inf", "0.1.2", "")
+        ),
+        *(
+            (
+                {"batch_buckets": wrong, "max_batch_size": 4},
+                f"'{wrong}'",
+                "1 to max_batch_size 4",
+                "config.pbtxt",
+            )
+            for wrong in ("0", "1,5", "two", "1,,2", "1;2", "-1")
+        ),
+        ({"max_batch_size": 0}, "max_batch_size is 0", "1 or more", "config.pbtxt"),
+        *(
+            ({"image": wrong}, wrong, "[height, width, 3]", "config.pbtxt")
+            for wrong in (
+                "TYPE_FP32 [-1, -1, 3]",
+                "TYPE_FP32 [24, 16]",
+                "TYPE_FP32 [24, 16, 4]",
+                "TYPE_FP16 [24, 16, 3]",
+            )
+        ),
+        ({"input_name": "picture"}, "'image' is absent", "TYPE_FP32", "config.pbtxt"),
+        *(
+            ({"fc_out": wrong}, wrong, "TYPE_FP32 [classes]", "config.pbtxt")
+            for wrong in ("TYPE_FP32 [-1]", "TYPE_FP32 [7, 1]", "TYPE_FP64 [7]")
+        ),
+        ({"output_name": "logits"}, "'fc_out' is absent", "TYPE_FP32", "config.pbtxt"),
+        ({"weights": "none.h5"}, "none.h5 is no weights file", "imagenet, random", "put the file"),
+        ({"weights": "model.py"}, "model.py is no weights file", ".safetensors", "config.pbtxt"),
+        ({"weights": ""}, "is no weights file", "imagenet, random", "config.pbtxt"),
+    ],
+)
+def test_a_mistake_in_the_configuration(write_model, changes, found, expected, remedy):
+    sentence = sentence_of_failure(write_model(**changes))
+    what, _, rest = sentence.partition("; expected ")
+    assert found in what
+    assert expected in rest.partition("; ")[0]
+    assert remedy in rest.partition("; ")[2]
+
+
+def test_parameters_in_capitals_are_tritons(module):
+    options = module.read_options({"FORCE_CPU_ONLY_INPUT_TENSORS": {"string_value": "no"}})
+    assert options == module.DEFAULTS
+
+
+def test_compilation_cache_dir_that_cannot_be_made(write_model, tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "cache"
+    sentence = sentence_of_failure(write_model(compilation_cache_dir=str(folder)))
+    assert str(folder) in sentence
+    assert "a folder to write to; correct config.pbtxt" in sentence
+
+
+@pytest.mark.parametrize("kind", ["CPU", "GPU"])
+def test_a_device_that_there_is_not(module, monkeypatch, kind):
+    monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "")  # only so that it is put back
+    with pytest.raises(ValueError, match=f"no {kind} device 99 .*; expected .*; install jax"):
+        module.start_jax(kind, "99", OPTIONS)
+
+
+def test_the_device_of_each_kind(module, monkeypatch):
+    monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "")  # only so that it is put back
+    assert module.start_jax("CPU", "0", OPTIONS) == jax.devices("cpu")[0]
+    assert module.start_jax("MODEL", "0", OPTIONS) == jax.devices()[0]
+
+
+def test_environment_of_a_gpu_instance(module, monkeypatch):
+    monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "0.75")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75")
+    with contextlib.suppress(ValueError):  # where there is no GPU
+        module.start_jax("GPU", "0", OPTIONS)
+    assert module.os.environ["XLA_CLIENT_MEM_FRACTION"] == "0.3"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in module.os.environ
+
+
+def test_environment_of_a_cpu_instance(module, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    monkeypatch.delenv("JAX_PLATFORMS")
+    module.start_jax("CPU", "0", OPTIONS)
+    assert module.os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+def test_importing_the_model_does_not_start_jax():
+    """Or it would be too late to set its platform and its share of memory."""
+    program = (
+        "import runpy, sys, types;"
+        "sys.modules['triton_python_backend_utils'] = types.ModuleType('');"
+        "runpy.run_path(sys.argv[1]);"
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, MODEL_PY], check=False).returncode == 0
+
+
+# Weights.
+
+
+def test_h5_and_safetensors_give_the_same_logits(write_model, arrays, module):
+    save_file(arrays, write_model() / "1" / "a.safetensors")
+    write_h5(write_model() / "1" / "a.h5", arrays, module)
+    from_safetensors = logits_of(write_model(weights="a.safetensors"))
+    from_h5 = logits_of(write_model(weights="a.h5"))
+    np.testing.assert_array_equal(from_h5, from_safetensors)
+
+    network = flaxmodels.ResNet18(output="logits", pretrained=None, num_classes=CLASSES)
+    variables = unflatten_dict(arrays, sep="/")
+    expected = jax.jit(network.apply, static_argnames="train")(variables, SCALED, train=False)
+    np.testing.assert_allclose(from_h5, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_random_weights_are_the_same_every_time(write_model, float32_logits):
+    np.testing.assert_array_equal(logits_of(write_model()), float32_logits)
+
+
+@pytest.mark.parametrize("name", ["broken.h5", "broken.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"<html>no such file</html>"])
+def test_unreadable_weights(write_model, name, content):
+    (write_model() / "1" / name).write_bytes(content)
+    sentence = sentence_of_failure(write_model(weights=name))
+    assert f"{name} cannot be read" in sentence
+    assert "intact weights; delete it" in sentence
+
+
+@pytest.mark.parametrize("name", ["half.h5", "half.safetensors"])
+def test_half_a_file(write_model, arrays, module, name):
+    path = write_model() / "1" / name
+    if path.suffix == ".h5":
+        write_h5(path, arrays, module)
+    else:
+        save_file(arrays, path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert f"{name} cannot be read" in sentence_of_failure(write_model(weights=name))
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "remedy"),
+    [
+        (lambda arrays: arrays.pop("params/Conv_0/kernel"), "1 array names", "parameter archit"),
+        # A ResNet34 has all that a ResNet18 has, and more.
+        (
+            lambda arrays: arrays.update({"params/BasicBlock_8/Conv_0/kernel": np.zeros(1)}),
+            "'params/BasicBlock_8/Conv_0/kernel'",
+            "parameter architecture",
+        ),
+        (
+            lambda arrays: arrays.update({"params/Conv_0/kernel": np.zeros((3, 3, 3, 64))}),
+            "has shape [3, 3, 3, 64]; expected [7, 7, 3, 64]",
+            "save the file",
+        ),
+        (
+            lambda arrays: arrays.update(random_arrays(CLASSES + 1)),
+            "knows 8 classes; expected 7",
+            "dims of 'fc_out'",
+        ),
+    ],
+)
+def test_weights_of_another_network(write_model, arrays, change, found, remedy):
+    change(arrays)
+    save_file(arrays, write_model() / "1" / "other.safetensors")
+    sentence = sentence_of_failure(write_model(weights="other.safetensors"))
+    assert found in sentence
+    assert remedy in sentence
+
+
+def imagenet(write_model, tmp_path):
+    return write_model(
+        weights="imagenet", cache_dir=str(tmp_path / "cache"), fc_out="TYPE_FP32 [1000]"
+    )
+
+
+def cached(tmp_path):
+    return sorted(path.name for path in (tmp_path / "cache" / "flaxmodels").iterdir())
+
+
+def test_imagenet_weights_without_internet(write_model, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise socket.gaierror("no name server")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    sentence = sentence_of_failure(imagenet(write_model, tmp_path))
+    path = tmp_path / "cache" / "flaxmodels" / "resnet18_weights.h5"
+    assert f"no weights in {path}, and the download failed" in sentence
+    assert "expected an internet connection or that file; put https://" in sentence
+    assert cached(tmp_path) == []
+
+
+class Download:
+    """What requests.get returns of a file, of which perhaps not all arrives."""
+
+    def __init__(self, content, length):
+        self.content, self.headers = content, {"content-length": str(length)}
+
+    def iter_content(self, chunk_size):
+        return [self.content]
+
+
+@pytest.mark.parametrize("announced", [13, 99])
+def test_what_is_no_weights_file_is_not_kept(write_model, tmp_path, monkeypatch, announced):
+    """An error page that arrives in full, and a file of which the end is missing."""
+    monkeypatch.setattr(requests, "get", lambda *_, **__: Download(b"<html></html>", announced))
+    sentence = sentence_of_failure(imagenet(write_model, tmp_path))
+    assert "the download failed" in sentence
+    assert cached(tmp_path) == []
+
+
+def test_imagenet_weights_are_downloaded_once(write_model, tmp_path, monkeypatch, module):
+    arrays = random_arrays(1000)
+    write_h5(tmp_path / "served.h5", arrays, module)
+    content = (tmp_path / "served.h5").read_bytes()
+    urls = []
+
+    def get(url, **_):
+        urls.append(url)
+        return Download(content, len(content))
+
+    monkeypatch.setattr(requests, "get", get)
+    folder = imagenet(write_model, tmp_path)
+    first, second = logits_of(folder, SCALED[:1]), logits_of(folder, SCALED[:1])
+    assert len(urls) == 1
+    assert cached(tmp_path) == ["resnet18_weights.h5"]
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (1, 1000)
+
+
+def test_imagenet_knows_a_thousand_classes(write_model, tmp_path, module):
+    path = tmp_path / "cache" / "flaxmodels" / "resnet18_weights.h5"
+    path.parent.mkdir(parents=True)
+    write_h5(path, random_arrays(1000), module)
+    folder = write_model(weights="imagenet", cache_dir=str(tmp_path / "cache"))
+    assert "knows 1000 classes; expected 7" in sentence_of_failure(folder)
+
+
+def test_broken_imagenet_weights_in_the_cache(write_model, tmp_path):
+    path = tmp_path / "cache" / "flaxmodels" / "resnet18_weights.h5"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half a file")
+    sentence = sentence_of_failure(imagenet(write_model, tmp_path))
+    assert f"{path} cannot be read" in sentence
+    assert "delete it and get it again" in sentence
+
+
+# What is computed.
+
+
+def test_uint8_images_are_scaled(write_model, float32_logits):
+    logits = logits_of(write_model(image=f"TYPE_UINT8 {list(IMAGE_SHAPE)}"), IMAGES)
+    np.testing.assert_allclose(logits, float32_logits, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_is_close_to_float32_and_not_the_same(write_model, float32_logits):
+    logits = logits_of(write_model(compute_dtype="bfloat16"))
+    assert logits.dtype == np.float32
+    worst = np.abs(logits - float32_logits).max() / np.abs(float32_logits).max()
+    assert 1e-4 < worst < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "max_batch_size", "buckets"),
+    [("", 1, [1]), ("", 8, [1, 2, 4, 8]), ("", 6, [1, 2, 4, 6]), (" 5, 3 ,3", 9, [3, 5])],
+)
+def test_buckets(module, text, max_batch_size, buckets):
+    assert module.read_buckets(text, max_batch_size) == buckets
+
+
+@pytest.mark.parametrize("buckets", [[1], [3], [1, 2, 4, 8], [2, 5]])
+def test_rows_are_split_over_the_fewest_calls_with_the_least_padding(module, buckets):
+    for rows in range(40):
+        calls = module.split_rows(rows, buckets)
+        assert set(calls) <= set(buckets)
+        assert len(calls) == -(-rows // buckets[-1])
+        smaller = [bucket for bucket in buckets if bucket < (calls or [0])[-1]]
+        assert all(sum(calls[:-1]) + bucket < rows for bucket in smaller)
+        assert sum(calls) >= rows
+
+
+def test_one_program_is_compiled_for_each_bucket(write_model):
+    folder = write_model(max_batch_size=3, batch_buckets="1,3")
+    with triton_stub.Server(folder.parent) as server:
+        assert re.findall(r"batch (\d+) compiled", str(server.log())) == ["1", "3"]
+
+
+def test_a_request_without_image_fails_alone(write_model):
+    extra = "input { name: 'other' data_type: TYPE_INT32 dims: [1] optional: true }"
+    with loaded(write_model(max_batch_size=2, batch_buckets="2", extra=extra)) as model:
+        failed, served = model.execute(
+            [{"other": np.zeros((1, 1), np.int32)}, {"image": SCALED[:1]}]
+        )
+        assert isinstance(failed, InferenceError)
+        assert failed.message == "the request has no input 'image'; expected one; send it."
+        np.testing.assert_array_equal(served["fc_out"], model(image=SCALED[:1])["fc_out"])
+        with pytest.raises(InferenceError, match="no input 'image'"):
+            model(other=np.zeros((1, 1), np.int32))
+
+
+@pytest.mark.parametrize(
+    "image", [SCALED[0], SCALED[:0], SCALED[:, :5], IMAGES, SCALED.astype(np.float64)]
+)
+def test_an_image_that_does_not_fit_is_kept_out_of_the_batch(module, image):
+    model = module.TritonPythonModel()
+    model.image_shape, model.image_dtype = IMAGE_SHAPE, np.dtype(np.float32)
+    tensor = SimpleNamespace(as_numpy=lambda: image)
+    with pytest.raises(ValueError, match=r"expected float32 \[n, 24, 16, 3\] and n above 0; conv"):
+        model.read_image({"image": tensor})
+
+
+def test_finalize_releases_the_device_buffers(write_model):
+    before = {id(array) for array in jax.live_arrays()}
+    with loaded(write_model()) as model:
+        model(image=SCALED[:1])
+        held = [array for array in jax.live_arrays() if id(array) not in before]
+        weights = sum(array.nbytes for array in held)
+        assert weights > 40_000_000  # 11 million of float32
+    assert all(array.is_deleted() for array in held if array.nbytes)
+    assert not [array for array in jax.live_arrays() if id(array) not in before]
+
+
+def test_two_instances_share_a_process(write_model, float32_logits):
+    folder = write_model(extra="instance_group { count: 2 kind: KIND_CPU }")
+    np.testing.assert_array_equal(logits_of(folder), float32_logits)
+
+
+def test_compiled_programs_are_kept(write_model, tmp_path):
+    options = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {option: getattr(jax.config, option) for option in options}
+    compilation_cache.reset_cache()
+    try:
+        with loaded(write_model(compilation_cache_dir=str(tmp_path / "programs"))):
+            assert any((tmp_path / "programs").iterdir())
+    finally:
+        for option, value in before.items():
+            jax.config.update(option, value)
+        compilation_cache.reset_cache()
