@@ -26,7 +26,7 @@ if "broken-package" in arguments:
     sys.exit("no such package")
 if arguments[-1].startswith("nvidia-pytriton"):
     site = subprocess.run(
-        [arguments[3], "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        [arguments[arguments.index("--python") + 1], "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         check=True, capture_output=True, text=True).stdout.strip()
     wheel = pathlib.Path(site, "pytriton", "tritonserver")
     for file in [

@@ -158,10 +158,10 @@ class NativeEnvironment:
             if uv:
                 # --allow-existing keeps the stamp, which says that this is not ready yet.
                 _run(uv, "venv", "--quiet", "--allow-existing", "--python", python, str(path))
-                install = (uv, "pip", "install", "--compile-bytecode", "--python", new)
+                install = (uv, "pip", "install", "-q", "--compile-bytecode", "--python", new)
             else:
                 _run(python, "-m", "venv", str(path))
-                install = (new, "-m", "pip", "install")
+                install = (new, "-m", "pip", "install", "--quiet")
             _run(*install, *BASE, *requirements)
             _run(*install, "--no-deps", SERVER)
             # The Python backend ignores PYTHONDONTWRITEBYTECODE; no server started from here
