@@ -15,8 +15,9 @@ try:
 
     from triton_stub.endpoints.http_app import HttpApp
 except ModuleNotFoundError as error:
+    package = (error.name or "").partition(".")[0]
     raise ServerError(
-        f"the HTTP endpoint needs the package {error.name!r}, which is not installed: "
+        f"the HTTP endpoint needs the package {package!r}, which is not installed: "
         "pip install triton-stub[serve]",
         StatusCode.UNAVAILABLE,
     ) from error
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from triton_stub.server import Server
 
 _BACKLOG = 2048
+_LAST_PORT = 65535
 # Clients keep connections in pools; one that is closed under them is an error to them.
 _KEEP_ALIVE_SECONDS = 3600
 # A model that never returns must not keep the test run from ending.
@@ -105,27 +107,27 @@ class HttpEndpoint:
         self.stop()
 
     def _listen(self) -> socket.socket:
+        if not 0 <= self._port <= _LAST_PORT:
+            raise ServerError(
+                f"there is no port {self._port}: expected 1 to {_LAST_PORT}, or 0 for a free one",
+                StatusCode.INVALID_ARG,
+            )
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            listener = socket.create_server(
-                (self._host, self._port), family=family, backlog=_BACKLOG
-            )
-            # Inherited by each connection. asyncio sets it only on sockets whose protocol number
-            # is IPPROTO_TCP, and without it every answer waits 40 ms for the client's next packet.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return listener
-        except OverflowError as error:
-            raise ServerError(
-                f"there is no port {self._port}: expected 0, which takes a free one, to 65535",
-                StatusCode.INVALID_ARG,
-            ) from error
-        except OSError as error:
-            what = (
+            found = socket.getaddrinfo(self._host, self._port, family, socket.SOCK_STREAM)
+            listener = socket.create_server(found[0][4][:2], family=family, backlog=_BACKLOG)
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            why = (
                 "the port is already in use; stop what listens there, or take another port "
                 "(0 takes a free one)"
-                if error.errno == errno.EADDRINUSE
-                else error.strerror or error
+                if taken
+                else error
             )
             raise ServerError(
-                f"cannot serve HTTP at {self.http_url}: {what}", StatusCode.UNAVAILABLE
+                f"cannot serve HTTP at {self.http_url}: {why}", StatusCode.UNAVAILABLE
             ) from error
+        # Inherited by each connection. asyncio sets it only on sockets whose protocol number is
+        # IPPROTO_TCP, and without it every answer waits 40 ms for the client's next packet.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener

@@ -87,7 +87,8 @@ class ImportScope:
                 self._swap_out(hidden)
 
     def _swap_in(self) -> dict[str, ModuleType]:
-        hidden = {name: module for name, module in sys.modules.items() if self.owns(name)}
+        # A copy here and below, because other threads import meanwhile.
+        hidden = {name: module for name, module in sys.modules.copy().items() if self.owns(name)}
         for name in hidden:
             del sys.modules[name]
         sys.modules.update(self._modules)
@@ -96,7 +97,9 @@ class ImportScope:
 
     def _swap_out(self, hidden: dict[str, ModuleType]) -> None:
         sys.meta_path.remove(self._finder)
-        self._modules = {name: module for name, module in sys.modules.items() if self.owns(name)}
+        self._modules = {
+            name: module for name, module in sys.modules.copy().items() if self.owns(name)
+        }
         for name in self._modules:
             del sys.modules[name]
         sys.modules.update(hidden)
