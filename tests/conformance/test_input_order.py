@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from conftest import Engines
+    from comparing import Engines
 
 NAMES = [f"IN{index}" for index in range(17)]
 NAMES += ["image", "CODE", "B", "a_rather_long_name_of_an_input"]

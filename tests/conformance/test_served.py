@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Engines
+    from comparing import Engines
 
     from triton_stub.engines.engine import Engine
 
