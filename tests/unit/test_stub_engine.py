@@ -16,6 +16,7 @@ from triton_stub.engines.stub import StubEngine
 
 CONFIG = """
 max_batch_size: 4
+dynamic_batching { }
 input [
   { name: "x" data_type: TYPE_FP32 dims: [ -1 ] },
   { name: "outputs" data_type: TYPE_FP32 dims: [ -1 ] optional: true }
@@ -237,6 +238,21 @@ def test_a_broken_model_says_why(broken):
     assert note.startswith("the end of the stub's log:\n")
     assert '"looking for weights"' in note
     assert count_threads("good") == instances
+
+
+def test_an_interrupt_while_it_starts(tmp_path):
+    write_model(tmp_path, "early")
+    write_model(
+        tmp_path,
+        "late",
+        "import signal\nimport threading\n\n\nclass TritonPythonModel:\n"
+        "    def initialize(self, args):\n        signal.raise_signal(signal.SIGINT)\n"
+        "        threading.Event().wait(0.2)\n",
+    )
+    instances = count_threads("early")
+    with pytest.raises(KeyboardInterrupt):
+        StubEngine(tmp_path)
+    assert count_threads("early") == instances
 
 
 def test_a_model_that_is_not_there(repository):

@@ -80,6 +80,9 @@ class StubEngine:
             while isinstance(cause, ServerError):  # each says less than the last
                 cause = cause.__cause__
             raise error from cause
+        except BaseException:  # Ctrl-C while a model compiles
+            self.server.stop()
+            raise
 
     @property
     def http_url(self) -> str:
