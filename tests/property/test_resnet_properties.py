@@ -15,7 +15,7 @@ from triton_stub.testing import check_outputs, from_config
 MODELS = Path(__file__).parent / "resnet_models"
 NAMES = ("resnet_powers", "resnet_threes")
 IMAGE_SHAPE, CLASSES, MAX_BATCH_SIZE = (24, 16, 3), 7, 8
-ALL = settings(max_examples=60, deadline=None)
+ALL = settings(max_examples=40, deadline=None)
 
 # Every image that is sent is one of these, so its logits are known before.
 IMAGES = np.random.default_rng(1).uniform(size=(24, *IMAGE_SHAPE)).astype(np.float32)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import flaxmodels
 import h5py
@@ -24,6 +24,9 @@ from safetensors.numpy import save_file
 
 import triton_stub
 from triton_stub.errors import InferenceError, LoadError
+from triton_stub.pb_utils.errors import TritonError, TritonModelException
+from triton_stub.pb_utils.response import InferenceResponse
+from triton_stub.pb_utils.tensor import Tensor
 
 MODEL_REPOSITORY = Path(__file__).parents[2] / "model_repository"
 MODEL_PY = MODEL_REPOSITORY / "resnet50" / "1" / "model.py"
@@ -92,6 +95,8 @@ def sentence_of_failure(folder):
 def module():
     """model.py as a module, for its functions that need no server."""
     backend = ModuleType("triton_python_backend_utils")
+    backend.Tensor, backend.InferenceResponse = Tensor, InferenceResponse
+    backend.TritonError, backend.TritonModelException = TritonError, TritonModelException
     backend.get_input_tensor_by_name = lambda request, name: request.get(name)
     spec = importlib.util.spec_from_file_location("resnet_model_under_test", MODEL_PY)
     module = importlib.util.module_from_spec(spec)
@@ -426,28 +431,59 @@ def test_one_program_is_compiled_for_each_bucket(write_model):
         assert re.findall(r"batch (\d+) compiled", str(server.log())) == ["1", "3"]
 
 
-def test_a_request_without_image_fails_alone(write_model):
+def test_a_request_without_image_is_refused(write_model):
+    """Triton lets it pass if an optional input makes up the number."""
     extra = "input { name: 'other' data_type: TYPE_INT32 dims: [1] optional: true }"
-    with loaded(write_model(max_batch_size=2, batch_buckets="2", extra=extra)) as model:
-        failed, served = model.execute(
-            [{"other": np.zeros((1, 1), np.int32)}, {"image": SCALED[:1]}]
+    with (
+        loaded(write_model(extra=extra)) as model,
+        pytest.raises(InferenceError, match=r"the request has no input 'image'; expected one; "),
+    ):
+        model(other=np.zeros((1, 1), np.int32))
+
+
+class OnGpu(Tensor):
+    """A tensor as the server gives it when inputs may stay on the GPU."""
+
+    def as_numpy(self):
+        raise TritonModelException("Tensor is stored in GPU and cannot be converted to NumPy.")
+
+
+WRONG_REQUESTS = {
+    "no image": ({}, "the request has no input 'image'; expected one; send it."),
+    "on the GPU": ({"image": OnGpu("image", SCALED)}, "Tensor is stored in GPU"),
+    **{
+        f"{array.dtype} {array.shape}": (
+            {"image": Tensor("image", array)},
+            f"input 'image' is {array.dtype} {list(array.shape)}; "
+            "expected float32 [n, 24, 16, 3] and n above 0; convert or resize it.",
         )
-        assert isinstance(failed, InferenceError)
-        assert failed.message == "the request has no input 'image'; expected one; send it."
-        np.testing.assert_array_equal(served["fc_out"], model(image=SCALED[:1])["fc_out"])
-        with pytest.raises(InferenceError, match="no input 'image'"):
-            model(other=np.zeros((1, 1), np.int32))
+        for array in (SCALED[0], SCALED[:0], SCALED[:, :5], IMAGES, SCALED.astype(np.float64))
+    },
+}
 
 
-@pytest.mark.parametrize(
-    "image", [SCALED[0], SCALED[:0], SCALED[:, :5], IMAGES, SCALED.astype(np.float64)]
-)
-def test_an_image_that_does_not_fit_is_kept_out_of_the_batch(module, image):
+@pytest.mark.parametrize(("request_", "message"), WRONG_REQUESTS.values(), ids=WRONG_REQUESTS)
+@pytest.mark.parametrize("neighbours", [(), (0,), (2,), (0, 2)])
+def test_a_wrong_request_fails_alone(module, request_, message, neighbours):
     model = module.TritonPythonModel()
-    model.image_shape, model.image_dtype = IMAGE_SHAPE, np.dtype(np.float32)
-    tensor = SimpleNamespace(as_numpy=lambda: image)
-    with pytest.raises(ValueError, match=r"expected float32 \[n, 24, 16, 3\] and n above 0; conv"):
-        model.read_image({"image": tensor})
+    model.image_shape, model.image_dtype, model.buckets = IMAGE_SHAPE, np.dtype(np.float32), [1, 2]
+    model.programs = dict.fromkeys(model.buckets, lambda _, images: images.sum(axis=(1, 2)))
+    model.variables = None
+    requests = [{"image": Tensor("image", SCALED[:rows])} for rows in (2, 3, 1)]
+    requests[1] = request_
+    sent = [requests[index] for index in sorted({1, *neighbours})]
+
+    responses = model.execute(sent)
+
+    assert len(responses) == len(sent)
+    for sent_request, response in zip(sent, responses, strict=True):
+        if sent_request is request_:
+            assert message in response.error().message()
+            assert response.error().code() == TritonError.INVALID_ARG
+        else:
+            (logits,) = response.output_tensors()
+            expected = sent_request["image"].as_numpy().sum(axis=(1, 2))
+            np.testing.assert_array_equal(logits.as_numpy(), expected)
 
 
 def test_finalize_releases_the_device_buffers(write_model):
