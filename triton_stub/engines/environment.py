@@ -270,8 +270,9 @@ def _run(*command: str) -> None:
     try:
         subprocess.run(command, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
+        reason = str(error).rstrip(".")
         raise NativeEnvironmentError(
-            f"could not make the environment: {error}. What the command printed is above; "
+            f"could not make the environment: {reason}. What the command printed is above; "
             "run it again when the cause is gone."
         ) from error
 
