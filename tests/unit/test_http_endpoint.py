@@ -308,10 +308,11 @@ def test_stop_answers_what_is_under_way(tmp_path: Path) -> None:
     version = write_model(tmp_path / "waiting", "FP32", WAITING_MODEL)
     body = b'{"inputs":[{"name":"X","datatype":"FP32","shape":[1,1],"data":[7]}]}'
     with triton_stub.Server(tmp_path) as server, ThreadPoolExecutor(2) as pool:
-        url = server.serve(http_port=0).http_url
+        endpoint = server.serve(http_port=0)
+        url = endpoint.http_url
         answer = pool.submit(ask, url, "POST", "/v2/models/waiting/infer", body)
         wait_until((version / "begun").exists)
-        stopped = pool.submit(server.stop)
+        stopped = pool.submit(endpoint.stop)
         wait_until(lambda: refuses(url))
         assert not answer.done()
         (version / "go").touch()
