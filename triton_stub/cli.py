@@ -6,16 +6,17 @@ Flags have tritonserver's names where they mean the same.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import textwrap
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from triton_stub.errors import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from triton_stub.server import Server
 
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        return _serve(arguments)
+        with _interruptible():
+            return _serve(arguments)
     except (ServerError, ValueError) as error:
         print(f"triton-stub: {error}", file=sys.stderr)
         return 1
@@ -55,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         help="stop when a model fails to load (default: false, unlike tritonserver)",
     )  # fmt: skip
     serve.add_argument("--strict-readiness", type=_boolean, default=True, metavar="true|false")
+    serve.add_argument(
+        "--exit-timeout-secs", type=float, default=30.0, metavar="SECONDS",
+        help="how long models may take to finish their work when the server stops",
+    )  # fmt: skip
     serve.add_argument("--log-verbose", type=int, default=0, metavar="LEVEL")
     return parser
 
@@ -66,47 +72,77 @@ def _boolean(text: str) -> bool:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from triton_stub.server import Server  # noqa: PLC0415 - `--help` need not load numpy
+    from triton_stub.server import Server  # `--help` need not load numpy
 
     repositories = [*arguments.repository, *arguments.model_repository]
     if not repositories:
         raise ValueError("no model repository given; for example: triton-stub serve models")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     server = Server(
         repositories,
         model_control_mode=arguments.model_control_mode,
         startup_models=arguments.load_model,
         exit_on_error=arguments.exit_on_error,
         strict_readiness=arguments.strict_readiness,
+        exit_timeout=arguments.exit_timeout_secs,
         log_verbose=arguments.log_verbose > 0,
         echo_log=sys.stderr,
     )
     print("loading models, Ctrl-C stops the server", flush=True)
-    with server:
-        print(_table(server), flush=True)
-        for name, error in server.load_errors.items():
-            print(_explain(name, error), file=sys.stderr, flush=True)
-        endpoint = server.serve(http_port=arguments.http_port, host=arguments.http_address)
-        print(f"Started HTTPService at {endpoint.http_url}", flush=True)
-        stop.wait()
-        print("stopping: requests in flight are answered first", flush=True)
+    try:
+        with server:
+            print(_table(server), flush=True)
+            for name, error in server.load_errors.items():
+                print(_explain(name, error), file=sys.stderr, flush=True)
+            endpoint = server.serve(http_port=arguments.http_port, host=arguments.http_address)
+            print(f"Started HTTPService at {endpoint.http_url}", flush=True)
+            _wait_for_a_signal()
+            print(
+                "stopping: requests in flight are answered first; Ctrl-C ends it at once",
+                flush=True,
+            )
+    except KeyboardInterrupt:
+        print("triton-stub: stopped while the models were loading", file=sys.stderr)
+        return 1
     return 0
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt; a second one ends the process at once."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(*_: object) -> NoReturn:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_for_a_signal() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
 def _table(server: Server) -> str:
-    """The start-up table, as the server draws it."""
-    # A model whose configuration cannot be read has no version to show.
-    rows = [("Model", "Version", "Status")] + [
-        (state.name, state.version or "-", state.state)
+    """The start-up table, as the server draws it; it also has the models that never got there."""
+    rows = [
+        (state.name, state.version, state.state)
         for state in server.models().values()
-        if state.version or state.name in server.load_errors
+        if state.version
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    named = {name for name, *_ in rows}
+    rows += [(name, "-", "UNAVAILABLE") for name in server.load_errors if name not in named]
+    header = ("Model", "Version", "Status")
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
-    header, *body = (_row(cells, widths) for cells in rows)
-    return "\n".join([rule, header, rule, *body, rule])
+    lines = [_row(cells, widths) for cells in (header, *sorted(rows))]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
 
 
 def _row(cells: Iterable[str], widths: Iterable[int]) -> str:
@@ -116,14 +152,17 @@ def _row(cells: Iterable[str], widths: Iterable[int]) -> str:
 
 def _explain(name: str, error: ServerError) -> str:
     """Which model, which file, what is wrong, what to do."""
+    files = "".join(f"  {note}\n" for note in getattr(error, "__notes__", ()))
     what = textwrap.indent(error.message.rstrip("; \n"), "  ")
-    return f"\nmodel '{name}' is not served:\n{what}\n  what to do: {_advice(error)}\n"
+    return f"\nmodel '{name}' is not served:\n{files}{what}\n  what to do: {_advice(error)}"
 
 
 def _advice(error: ServerError) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
+    if isinstance(cause, ServerError):
+        return "correct what the text above names and start again"
     if isinstance(cause, ModuleNotFoundError):
         return (
             f"install the package that has the module {cause.name!r} into the environment of "
@@ -131,12 +170,11 @@ def _advice(error: ServerError) -> str:
         )
     if isinstance(cause, SyntaxError):
         return f"correct {cause.filename}, line {cause.lineno}"
-    if isinstance(cause, ServerError):
-        return "correct what the text above names and start again"
-    return (
-        "the exception comes out of the model's own code, at the first line under 'At:'; "
-        "correct it there and start again"
-    )
+    if isinstance(cause, AttributeError) and cause.name == "TritonPythonModel":
+        return "define `class TritonPythonModel` in that file"
+    if "\nAt:\n" in error.message:
+        return "correct the model at the first line under 'At:' and start again"
+    return "correct the model's class in that file and start again"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from triton_stub.core import model as core_model
 from triton_stub.core.log import Log
 from triton_stub.core.repository import NEWEST, ModelState, Repository, describe_failures
 from triton_stub.core.request import InferenceRequest, InferenceResponse, Parameter
-from triton_stub.core.result import Result
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import tritonclient.http
 
     from triton_stub.core.model import ServedModel
+    from triton_stub.core.result import Result
     from triton_stub.endpoints.http import HttpEndpoint
 
 # The release whose behaviour the conformance suite compares with.
@@ -39,7 +39,8 @@ class Server:
     ``with Server(model_repository="models") as server`` starts and stops it. Keywords are those
     of ``tritonserver.Options``: with ``model_control_mode="explicit"`` only ``startup_models``
     are loaded; with ``exit_on_error=False`` models that fail to load are left out, and
-    ``load_errors`` tells why. ``echo_log`` prints the log as it grows.
+    ``load_errors`` tells why. ``exit_timeout`` is how many seconds ``stop`` waits for models that
+    are busy. ``echo_log`` prints the log as it grows.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Server:
         startup_models: Sequence[str] = (),
         exit_on_error: bool = True,
         strict_readiness: bool = True,
+        exit_timeout: float = 30.0,
         log_verbose: bool = False,
         echo_log: TextIO | None = None,
         server_id: str = "triton",
@@ -69,9 +71,10 @@ class Server:
         self.server_id = server_id
         self.load_errors: dict[str, ServerError] = {}
         self._explicit = model_control_mode == "explicit"
-        self._startup_models = list(startup_models)
+        self._startup_models = list(dict.fromkeys(startup_models))
         self._exit_on_error = exit_on_error
         self._strict_readiness = strict_readiness
+        self._exit_timeout = exit_timeout
         self._log = Log(verbose=log_verbose, echo=echo_log)
         self._repository = Repository([Path(path) for path in model_repository], self._log)
         self._endpoints: list[HttpEndpoint] = []
@@ -80,28 +83,38 @@ class Server:
 
     def start(self) -> Self:
         """Load the models; LoadError, with every failing model named, if ``exit_on_error``."""
-        names = self._startup_models if self._explicit else self._repository.model_names()
+        if self._live:
+            raise ServerError("Server already started", StatusCode.INVALID_ARG)
         self.load_errors = {}
-        for name in names:
-            try:
-                self._repository.load(name)
-            except ServerError as error:
-                self.load_errors[name] = error
-        if self.load_errors and self._exit_on_error:
-            self._repository.unload_all()
-            raise LoadError(describe_failures(self.load_errors), StatusCode.INVALID_ARG) from (
-                next(iter(self.load_errors.values())).__cause__
-            )
+        try:
+            names = self._startup_models if self._explicit else self._repository.model_names()
+            for name in names:
+                try:
+                    self._repository.load(name)
+                except ServerError as error:
+                    self.load_errors[name] = error
+            if self.load_errors and self._exit_on_error:
+                raise LoadError(describe_failures(self.load_errors), StatusCode.INVALID_ARG) from (
+                    next(iter(self.load_errors.values())).__cause__
+                )
+        except BaseException:
+            self._repository.unload_all(self._exit_timeout)
+            raise
         self._live = True
         return self
 
     def stop(self) -> None:
-        """Close the ports, answer what is queued, finalize every model."""
+        """Answer what is queued, finalize every model, close the ports; may be called twice.
+
+        As on the server, the ports go last: whoever is connected still gets an answer.
+        """
         self._live = False
-        while self._endpoints:
-            self._endpoints.pop().stop()
-        self._client_endpoint = None
-        self._repository.unload_all()
+        try:
+            self._repository.unload_all(self._exit_timeout)
+        finally:
+            while self._endpoints:
+                self._endpoints.pop().stop()
+            self._client_endpoint = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -114,8 +127,11 @@ class Server:
         return self._live
 
     def ready(self) -> bool:
-        """True if requests can be served; with ``strict_readiness`` only if all models can."""
-        return self._live and not (self._strict_readiness and self.load_errors)
+        """True if requests can be served; with ``strict_readiness`` only if all models can.
+
+        A model whose configuration cannot be read does not count, as on the server.
+        """
+        return self._live and (not self._strict_readiness or self._repository.all_ready())
 
     def metadata(self) -> dict[str, Any]:
         """Name, version and extensions, as ``GET /v2`` prints them."""
@@ -138,9 +154,16 @@ class Server:
         return {(state.name, state.version): state for state in self._repository.index()}
 
     def load(self, name: str) -> Model:
-        """Load a model, or load it again from disk; needs ``model_control_mode="explicit"``."""
+        """Load a model, or load it again from disk; needs ``model_control_mode="explicit"``.
+
+        LoadError if it fails, and then what served before still serves.
+        """
         self._check_explicit()
-        self._repository.load(name)
+        try:
+            self._repository.load(name)
+        except ServerError as error:
+            self.load_errors[name] = error
+            raise
         self.load_errors.pop(name, None)
         return self.model(name)
 
@@ -156,15 +179,16 @@ class Server:
         """
         # The two methods that open a door reach upwards, on first use: they are part of the
         # pinned face, and the package without the serve extra must import.
-        from triton_stub.endpoints.http import HttpEndpoint  # noqa: PLC0415
+        from triton_stub.endpoints.http import HttpEndpoint
 
+        self._check_live()
         endpoint = HttpEndpoint(self, host=host, port=http_port).start()
         self._endpoints.append(endpoint)
         return endpoint
 
     def client(self) -> tritonclient.http.InferenceServerClient:
         """A real ``tritonclient.http`` client that talks to this server; close it after use."""
-        from tritonclient.http import InferenceServerClient  # noqa: PLC0415
+        from tritonclient.http import InferenceServerClient
 
         if self._client_endpoint is None:
             self._client_endpoint = self.serve(http_port=0)
@@ -177,31 +201,28 @@ class Server:
 
     def ready_versions(self, name: str) -> list[int]:
         """Versions of a model that serve, in ascending order."""
-        return self._repository.ready_versions(name)
+        return [model.version for model in self._repository.ready(name)]
 
     def statistics(self, name: str = "", version: int = NEWEST) -> dict[str, Any]:
         """Statistics of one model, or of all: ``{"model_stats": […]}``.
 
         Without a version, every version that serves.
         """
-        if name:
-            self._check_live()
-            ready = self.ready_versions(name)
-            # Neither the words nor the status are those of other requests for unknown models.
-            if not ready:
-                raise InferenceError(
-                    f"requested model '{name}' is not available", StatusCode.INVALID_ARG
-                )
-            if version not in (NEWEST, *ready):
-                raise InferenceError(
-                    f"requested model version is not available for model '{name}'",
-                    StatusCode.INVALID_ARG,
-                )
-        models = [
-            self.find(each, number)
-            for each in ([name] if name else self._repository.model_names())
-            for number in ([version] if version != NEWEST else self.ready_versions(each))
-        ]
+        self._check_live()
+        names = [name] if name else self._repository.loaded_names()
+        models = [model for each in names for model in self._repository.ready(each)]
+        # Neither the words nor the status are those of other requests for unknown models.
+        if name and not models:
+            raise InferenceError(
+                f"requested model '{name}' is not available", StatusCode.INVALID_ARG
+            )
+        if version != NEWEST:
+            models = [model for model in models if model.version == version]
+        if name and not models:
+            raise InferenceError(
+                f"requested model version is not available for model '{name}'",
+                StatusCode.INVALID_ARG,
+            )
         return {
             "model_stats": [
                 {"name": model.name, "version": str(model.version), **model.statistics.to_dict()}
@@ -217,6 +238,7 @@ class Server:
             )
 
     def _check_explicit(self) -> None:
+        self._check_live()
         if not self._explicit:
             raise ServerError(
                 "explicit model load / unload is not allowed if polling is enabled",
@@ -266,10 +288,11 @@ class Model:
         """Send one request; iterate over its responses, one for a model that is not decoupled.
 
         Keywords are the fields of ``InferenceRequest``. The request is sent at once, not at the
-        first ``next()``.
+        first ``next()``; the arrays in ``inputs`` may be changed as soon as this returns.
         """
         if inference_request is None:
             inference_request = self._request(inputs or {}, **request)
+            inference_request.inputs = [tensor.copy() for tensor in inference_request.inputs]
         answer = self._find().submit(inference_request)
 
         def responses() -> Iterator[InferenceResponse]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from triton_stub.core.request import InferenceRequest, InferenceResponse
     from triton_stub.core.validation import ValidatedRequest
@@ -42,13 +42,14 @@ class BatchPolicy:
     """How many requests from the head of a queue make the next batch."""
 
     def __init__(self, config: Any) -> None:
+        self._max_batch_size: int = config.max_batch_size
         self._dynamic = (
             config.WhichOneof("scheduling_choice") == "dynamic_batching"
-            and config.max_batch_size > 0
+            and self._max_batch_size > 0
         )
-        self._max_batch_size: int = config.max_batch_size
         batching = config.dynamic_batching
-        self._preferred = frozenset(batching.preferred_batch_size) or {config.max_batch_size}
+        self._preferred = frozenset(batching.preferred_batch_size) or {self._max_batch_size}
+        self._largest: int = max(self._preferred)
         self._delay_ns: int = batching.max_queue_delay_microseconds * 1000
         self._same_shape = frozenset(
             entry.name
@@ -64,7 +65,6 @@ class BatchPolicy:
         """
         if not self._dynamic:
             return 1, 0
-        largest = max(self._preferred)
         count = size = best = 0
         closed = False
         group: object = None
@@ -73,7 +73,7 @@ class BatchPolicy:
             if count == 0:
                 group = self._group(pending)
             else:
-                if grown > largest and best == 0:
+                if grown > self._largest and best == 0:
                     best = count
                 if grown > self._max_batch_size or self._group(pending) != group:
                     closed = True
@@ -85,9 +85,31 @@ class BatchPolicy:
         overdue = 0 < self._delay_ns <= age
         if best and not overdue:
             return best, 0
-        if closed or size >= largest or overdue or self._delay_ns == 0:
+        if closed or size >= self._largest or overdue or self._delay_ns == 0:
             return count, 0
         return 0, self._delay_ns - age
+
+    def obstacle(self, batch: Sequence[Pending]) -> str | None:
+        """Why the server would never execute these requests in one call; None if it might."""
+        if len(batch) < 2:
+            return None
+        if not self._dynamic:
+            return (
+                "without dynamic_batching, or with max_batch_size 0, it calls execute with one "
+                "request at a time. Send one, or add `dynamic_batching { }`"
+            )
+        rows = sum(pending.batch_size for pending in batch)
+        if rows > self._max_batch_size:
+            return (
+                f"they have {rows} rows in all, and max_batch_size is {self._max_batch_size}. "
+                "Send fewer, or raise max_batch_size"
+            )
+        if any(self._group(pending) != self._group(batch[0]) for pending in batch):
+            return (
+                "it puts requests together only if they have the same inputs and the same "
+                "variable dimensions. Send equal ones, or set allow_ragged_batch"
+            )
+        return None
 
     def _group(self, pending: Pending) -> object:
         """Requests are batched together only if this is equal."""
@@ -114,22 +136,30 @@ class Batcher:
         self._closed = False
 
     def put(self, pending: Pending) -> None:
-        """Queue one request."""
+        """Queue one request; InferenceError after ``close``."""
         with self._changed:
             self._refuse_if_closed(pending)
             self._queue.append(pending)
             self._changed.notify()
 
-    def put_batch(self, batch: Iterable[Pending]) -> None:
-        """Queue requests that shall be executed together, as they are."""
-        formed = list(batch)
+    def put_batch(self, batch: Sequence[Pending]) -> None:
+        """Queue requests that shall be executed together, before all others.
+
+        InferenceError after ``close``, and if the server would never execute them together.
+        """
+        if obstacle := self._policy.obstacle(batch):
+            raise InferenceError(
+                f"the server would never execute these {len(batch)} requests in one call: "
+                f"{obstacle}.",
+                StatusCode.INVALID_ARG,
+            )
         with self._changed:
-            self._refuse_if_closed(formed[0])
-            self._formed.append(formed)
+            self._refuse_if_closed(batch[0])
+            self._formed.append(list(batch))
             self._changed.notify()
 
     def next_batch(self) -> list[Pending] | None:
-        """Wait for the next batch; None when the model is unloaded and nothing is left to do."""
+        """Wait for the next batch; None when the queue is closed and nothing is left to do."""
         with self._changed:
             while True:
                 if self._formed:
@@ -138,6 +168,7 @@ class Batcher:
                 if self._queue:
                     count, wait_ns = self._policy.plan(self._queue, self._clock())
                     if self._closed and not count:
+                        # A batch that waits to grow is the whole queue, and nothing will come.
                         count = len(self._queue)
                     if count:
                         batch = [self._queue.popleft() for _ in range(count)]
@@ -154,6 +185,14 @@ class Batcher:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def drain(self) -> list[Pending]:
+        """Empty the queue: the requests that nobody will execute."""
+        with self._changed:
+            left = [pending for batch in (*self._formed, self._queue) for pending in batch]
+            self._formed.clear()
+            self._queue.clear()
+            return left
 
     def _refuse_if_closed(self, pending: Pending) -> None:
         if self._closed:

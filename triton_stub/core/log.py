@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 import threading
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _LETTERS = {LogLevel.INFO: "I", LogLevel.WARNING: "W", LogLevel.ERROR: "E", LogLevel.VERBOSE: "I"}
+_KEPT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,16 @@ class LogRecord:
 
 
 class Log:
-    """Collects records from any thread; ``verbose`` keeps VERBOSE ones, ``echo`` prints all."""
+    """Collects records from any thread; ``verbose`` keeps VERBOSE ones, ``echo`` prints all.
+
+    Keeps the newest 100 000, so that a server may run for weeks.
+    """
 
     def __init__(self, *, verbose: bool = False, echo: TextIO | None = None) -> None:
         self._verbose = verbose
         self._echo = echo
         self._lock = threading.Lock()
-        self._records: list[LogRecord] = []
+        self._records: deque[LogRecord] = deque(maxlen=_KEPT)
 
     def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
         """Add one line; ``file`` is shortened to its name, as the server does."""
@@ -53,10 +60,17 @@ class Log:
         with self._lock:
             self._records.append(record)
             if self._echo is not None:
-                print(record, file=self._echo, flush=True)
+                # Somebody closed it: no reason for a model to fail.
+                with contextlib.suppress(OSError, ValueError):
+                    print(record, file=self._echo, flush=True)
+
+    def note(self, level: LogLevel, message: str) -> None:
+        """Add a line of this library's own; its place is the caller's."""
+        caller = sys._getframe(1)
+        self.write(level, message, caller.f_code.co_filename, caller.f_lineno)
 
     def records(self) -> list[LogRecord]:
-        """All records so far."""
+        """All records that are kept, the oldest first."""
         with self._lock:
             return list(self._records)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(slots=True)
@@ -68,25 +71,28 @@ class Statistics:
         self._compute = _Compute()
         self._by_batch_size: dict[int, _Compute] = {}
 
-    def count_request(
-        self, batch_size: int, enqueued: int, times: BatchTimes, *, success: bool
+    def count(
+        self, requests: Sequence[tuple[int, int]], times: BatchTimes, *, success: bool
     ) -> None:
-        """Count one request of an execution; ``batch_size`` is at least 1."""
-        with self._lock:
-            if not success:
-                self._fail.add(times.end - enqueued)
-                return
-            self._inference_count += batch_size
-            self._success.add(times.end - enqueued)
-            self._queue.add(times.start - enqueued)
-            self._compute.add(times)
+        """Count one call of ``execute``.
 
-    def count_execution(self, batch_size: int, times: BatchTimes) -> None:
-        """Count one call of ``execute``; ``batch_size`` is the sum over its requests."""
+        ``requests`` are batch size (at least 1) and time of arrival of each; ``success`` is
+        False if the call failed as a whole.
+        """
+        rows = sum(batch_size for batch_size, _ in requests)
         with self._lock:
             self._last_inference_ms = time.time_ns() // 1_000_000
             self._execution_count += 1
-            self._by_batch_size.setdefault(batch_size, _Compute()).add(times)
+            self._by_batch_size.setdefault(rows, _Compute()).add(times)
+            for _, enqueued in requests:
+                if not success:
+                    self._fail.add(times.end - enqueued)
+                    continue
+                self._success.add(times.end - enqueued)
+                self._queue.add(times.start - enqueued)
+                self._compute.add(times)
+            if success:
+                self._inference_count += rows
 
     def to_dict(self) -> dict[str, Any]:
         """The counters as the statistics extension prints them."""

@@ -29,17 +29,29 @@ class Tensor:
 
     @classmethod
     def from_numpy(cls, name: str, array: Any) -> Tensor:
-        """A tensor of an array; TypeError if Triton has no such datatype."""
-        array = np.asarray(array)
+        """A tensor of an array, or of what numpy makes an array of, in C order.
+
+        TypeError if Triton has no such datatype, or if elements are masked. The values are
+        shared with ``array`` where they need not be converted.
+        """
+        if np.ma.is_masked(array):
+            raise TypeError(
+                f"input {name!r} is an array with masked elements, and a tensor has no mask; fill "
+                "them first, for example with .filled(0)"
+            )
+        array = np.asarray(array, order="C")
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         datatype = datatypes.from_dtype(array.dtype)
         if datatype is None:
             raise TypeError(
                 f"input {name!r} is an array of dtype {array.dtype}, which no Triton datatype "
                 "stands for; convert it first, for example with .astype(numpy.float32)"
             )
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-        return cls(name, datatype, array.shape, array)
+        # Whatever str() of an element raises, it raises here, to whom it belongs.
+        return cls(
+            name, datatype, array.shape, _as_byte_objects(array) if datatype is BYTES else array
+        )
 
     @property
     def byte_size(self) -> int:
@@ -67,6 +79,11 @@ class Tensor:
         # A view through uint8: a memoryview cannot cast bfloat16.
         return np.ascontiguousarray(self.data).reshape(-1).view(np.uint8).data
 
+    def copy(self) -> Tensor:
+        """The same values in memory of their own."""
+        data = self.data.copy() if isinstance(self.data, np.ndarray) else bytes(self.data)
+        return Tensor(self.name, self.datatype, self.shape, data)
+
     def with_shape(self, shape: tuple[int, ...]) -> Tensor:
         """The same values under another shape (``reshape`` of the configuration)."""
         return Tensor(self.name, self.datatype, shape, self.data)
@@ -83,4 +100,4 @@ def _as_byte_objects(array: Array) -> Array:
     """Elements of a BYTES array as the model and the client see them: ``bytes``."""
     if array.dtype.kind == "O" and all(type(item) is bytes for item in array.ravel().tolist()):
         return array
-    return datatypes.decode_bytes(datatypes.encode_bytes(array))
+    return datatypes.decode_bytes(datatypes.encode_bytes(array)).reshape(array.shape)

@@ -5,6 +5,7 @@ Source: core ``src/infer_request.cc``, ``InferenceRequest::Normalize`` and what 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +29,7 @@ _BATCH_NOTE = (
     "docs for more info on max_batch_size."
 )
 _LENGTH_SIZE = 4
+_UINT32 = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Validator:
         self._check_input_count(request, tensors)
         batch_size = self._batch_size(request, tensors)
         inputs = [self._check_input(request, tensor, batch_size) for tensor in tensors]
+        if self._max_batch_size and batch_size == 0:
+            self._refuse_empty_batch(request)
         # From one map into another: what the model sees has been through the hash table twice.
         return ValidatedRequest(
             batch_size, _in_order(inputs), frozenset(request.requested_outputs) or self._outputs
@@ -123,7 +127,7 @@ class Validator:
                     f"'{self._model_name}'"
                 )
             if batch_size == 0:
-                batch_size = tensor.shape[0]
+                batch_size = tensor.shape[0] % _UINT32  # as the core keeps it
             elif tensor.shape[0] != batch_size:
                 _refuse(f"{what} batch size does not match other inputs for '{self._model_name}'")
         if batch_size > self._max_batch_size:
@@ -132,6 +136,16 @@ class Validator:
                 f"{self._max_batch_size} for '{self._model_name}'"
             )
         return batch_size
+
+    def _refuse_empty_batch(self, request: InferenceRequest) -> NoReturn:
+        # Both pass the core. The backend refuses the first, and never answers the second: there
+        # the client would wait for ever.
+        if not request.inputs:
+            _refuse(f"{request.log_prefix}out of bounds index 0: request has 0 inputs")
+        _refuse(
+            f"{request.log_prefix}the batch size is 0: the real server never answers such a "
+            f"request. Send at least one row to '{self._model_name}'"
+        )
 
     def _check_input(self, request: InferenceRequest, tensor: Tensor, batch_size: int) -> Tensor:
         rule = self._rule(tensor)
@@ -143,12 +157,13 @@ class Validator:
             )
         batching = self._max_batch_size > 0
         shape = tensor.shape[1:] if batching else tensor.shape
-        if not _matches(shape, rule.dims):
-            if len(shape) == len(rule.dims) and -1 in shape:
-                _refuse(
-                    f"{prefix}All input dimensions should be specified for input "
-                    f"'{tensor.name}' for model '{model}', got {format_shape(tensor.shape)}"
-                )
+        fault = _first_fault(shape, rule.dims)
+        if fault == -1:
+            _refuse(
+                f"{prefix}All input dimensions should be specified for input '{tensor.name}' for "
+                f"model '{model}', got {format_shape(tensor.shape)}"
+            )
+        if fault is not None:
             expected = format_shape([-1, *rule.dims] if batching else rule.dims)
             _refuse(
                 f"{prefix}unexpected shape for input '{tensor.name}' for model '{model}'. "
@@ -164,9 +179,7 @@ class Validator:
     def _check_size(
         self, request: InferenceRequest, tensor: Tensor, shape: tuple[int, ...]
     ) -> None:
-        count = 1
-        for dim in shape:
-            count *= dim
+        count = math.prod(shape) if shape else 0
         what = f"for input '{tensor.name}' for model '{self._model_name}'"
         if tensor.datatype is not BYTES:
             expected = count * tensor.datatype.itemsize
@@ -205,10 +218,14 @@ def _in_order(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensors[index] for index in visited(tuple(tensor.name for tensor in tensors))]
 
 
-def _matches(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
-    return len(shape) == len(dims) and all(
-        size != -1 and dim in (-1, size) for size, dim in zip(shape, dims, strict=True)
-    )
+def _first_fault(shape: tuple[int, ...], dims: tuple[int, ...]) -> int | None:
+    """The first size that does not fit, the number of sizes if that does not; None if all do."""
+    if len(shape) != len(dims):
+        return len(shape)
+    for size, dim in zip(shape, dims, strict=True):
+        if size == -1 or dim not in (-1, size):
+            return size
+    return None
 
 
 def _check_framing(
