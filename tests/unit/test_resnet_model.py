@@ -102,6 +102,7 @@ def module():
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "triton_python_backend_utils", backend)
+        patch.setattr(sys, "dont_write_bytecode", True)  # a model's folder holds the model
         spec.loader.exec_module(module)
     return module
 
