@@ -44,7 +44,7 @@ class HttpEndpoint:
         self._server = server
         self._host = host
         self._port = port
-        self._socket: socket.socket | None = None
+        self._listener: socket.socket | None = None
         self._uvicorn: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -62,8 +62,8 @@ class HttpEndpoint:
         if self._thread is not None:
             raise ServerError(f"the HTTP endpoint at {self.http_url} was started before")
         # Listening from here on: whoever connects before the thread runs, waits.
-        listener = self._listen()
-        self._port = listener.getsockname()[1]
+        self._listener = self._listen()
+        self._port = self._listener.getsockname()[1]
         config = uvicorn.Config(
             HttpApp(self._server),
             http="httptools",
@@ -85,7 +85,7 @@ class HttpEndpoint:
         # Outside the main thread uvicorn leaves the signal handlers alone.
         self._thread = threading.Thread(
             target=self._uvicorn.run,
-            kwargs={"sockets": [listener]},
+            kwargs={"sockets": [self._listener]},
             name=f"http {self.http_url}",
             daemon=True,
         )
@@ -94,11 +94,12 @@ class HttpEndpoint:
 
     def stop(self) -> None:
         """Close the port, and answer the requests that are under way; may be called twice."""
-        if self._uvicorn is None or self._thread is None:
+        if self._uvicorn is None or self._thread is None or self._listener is None:
             return
         self._uvicorn.should_exit = True
         self._thread.join()
-        self._uvicorn = self._thread = None
+        self._listener.close()  # older uvicorns leave it open if they are stopped at once
+        self._uvicorn = self._thread = self._listener = None
 
     def __enter__(self) -> Self:
         return self if self._thread else self.start()
