@@ -120,7 +120,10 @@ def test_the_official_client_reads_answers(
     for tensor, (array, _) in zip(tensors, values, strict=True):
         read = answer.as_numpy(tensor.name)
         assert read.shape == array.shape
-        assert bits(np.asarray(read, array.dtype)) == bits(array)
+        if binary[tensor.name]:
+            assert bits(np.asarray(read, array.dtype)) == bits(array)
+        else:
+            np.testing.assert_array_equal(read, array)  # NaN has one name in JSON
 
 
 @given(arrays(in_json=True))
