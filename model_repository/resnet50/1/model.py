@@ -215,7 +215,7 @@ def start_jax(kind, device_id, options):
             raise mistake(found, "a folder to write to", "correct config.pbtxt") from None
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    # JAX's default device is another one when instances share the machine, or one process.
+    # Never JAX's default device: several instances may share this machine, or even this process.
     try:
         return jax.devices(None if kind == "MODEL" else kind.lower())[int(device_id)]
     except (RuntimeError, IndexError) as error:
@@ -240,7 +240,7 @@ def load_variables(network, image_shape, options, version_dir):
         arrays = random_arrays(shapes)
     else:
         arrays = read_arrays(network, shapes, options, version_dir)
-    # Convolutions compute in this type; BatchNorm always in float32, and so do its variables stay.
+    # Kernels are kept in the type that convolutions compute in. BatchNorm's is always float32.
     dtype = jnp.dtype(options["compute_dtype"])
     for name in arrays:
         arrays[name] = arrays[name].astype(dtype if name.endswith("/kernel") else np.float32)
@@ -248,13 +248,15 @@ def load_variables(network, image_shape, options, version_dir):
 
 
 def random_arrays(shapes):
-    """Seeded, and by numpy: at once there, and the same with every JAX on every device."""
+    """Seeded, and made by numpy: there at once, and the same on every device with every JAX."""
     generator = np.random.default_rng(0)
     arrays = {}
     for name, shape in shapes.items():
         if name.endswith("/kernel"):
-            keep_variance = 1 / np.sqrt(np.prod(shape[:-1]))
-            arrays[name] = generator.standard_normal(shape, np.float32) * keep_variance
+            fan_in = np.prod(shape[:-1])
+            arrays[name] = generator.standard_normal(shape, np.float32) / np.sqrt(
+                np.float32(fan_in)
+            )
         else:
             arrays[name] = np.full(shape, name.endswith(("/scale", "/var")), np.float32)
     return arrays
