@@ -10,10 +10,12 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from triton_stub.errors import ConfigError
+import numpy as np
+
+from triton_stub.errors import ConfigError, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -33,7 +35,7 @@ _STRING_INT64 = {
 @cache
 def schema() -> ModuleType:
     """NVIDIA's ``model_config_pb2``, out of tritonclient."""
-    from tritonclient.grpc import model_config_pb2  # noqa: PLC0415
+    from tritonclient.grpc import model_config_pb2
 
     module: ModuleType = model_config_pb2
     return module
@@ -44,7 +46,7 @@ def parse(text: str, *, source: str = CONFIG_FILENAME) -> Any:
 
     Raises ConfigError with file, line and column of the fault.
     """
-    from google.protobuf import text_format  # noqa: PLC0415
+    from google.protobuf import text_format
 
     message = schema().ModelConfig()
     try:
@@ -77,13 +79,17 @@ def load(model_directory: Path, *, file_name: str = CONFIG_FILENAME) -> Any:
     try:
         normalize(message, model_directory.name)
         validate(message)
+        _check_label_files(message, model_directory)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", error.code) from None
     return message
 
 
 def normalize(config: Any, directory_name: str) -> None:
-    """Fill in, in place, what the server fills in for a Python model (MCU 743-955, 1050-1311)."""
+    """Fill in, in place, what a server without GPUs fills in for a Python model.
+
+    Source: MCU 743-955, 1050-1311.
+    """
     if not config.name:
         config.name = directory_name
     if config.name != directory_name:
@@ -91,21 +97,29 @@ def normalize(config: Any, directory_name: str) -> None:
             f"unexpected directory name '{directory_name}' for model '{config.name}', "
             "directory name must equal model name"
         )
-    if not config.backend and config.platform != "ensemble":
+    if not config.backend and not config.platform:
         config.backend = "python"
     if not config.default_model_filename:
         config.default_model_filename = "model.py"
-    if config.WhichOneof("scheduling_choice") == "dynamic_batching":
-        batching = config.dynamic_batching
-        if config.max_batch_size > 0 and not batching.preferred_batch_size:
-            batching.preferred_batch_size.append(config.max_batch_size)
-    if config.version_policy.WhichOneof("policy_choice") is None:
+    if config.HasField("dynamic_batching"):
+        _normalize_preferred(config.dynamic_batching, config.max_batch_size)
+    if config.HasField("sequence_batching"):
+        batching = config.sequence_batching
+        batching.max_sequence_idle_microseconds = batching.max_sequence_idle_microseconds or 1000000
+        if batching.HasField("oldest"):
+            _normalize_preferred(batching.oldest, config.max_batch_size)
+    if not config.HasField("version_policy"):
         config.version_policy.latest.num_versions = 1
     if not config.optimization.HasField("input_pinned_memory"):
         config.optimization.input_pinned_memory.enable = True
     if not config.optimization.HasField("output_pinned_memory"):
         config.optimization.output_pinned_memory.enable = True
     _normalize_instance_groups(config)
+
+
+def _normalize_preferred(batching: Any, max_batch_size: int) -> None:
+    if max_batch_size > 0 and not batching.preferred_batch_size:
+        batching.preferred_batch_size.append(max_batch_size)
 
 
 def _normalize_instance_groups(config: Any) -> None:
@@ -122,59 +136,98 @@ def _normalize_instance_groups(config: Any) -> None:
 
 
 def validate(config: Any) -> None:
-    """Refuse what the server refuses for a Python model, in its words (MCU 1434-1880)."""
+    """Refuse what the server refuses for a Python model, in its words and order (MCU 1434-1880)."""
     name = config.name
+    if not config.backend and config.platform != "ensemble":
+        raise ConfigError(f"unexpected platform type '{config.platform}' for {name}")
     if config.max_batch_size < 0:
         raise ConfigError(f"'max_batch_size' must be non-negative value for {name}")
-    if config.WhichOneof("scheduling_choice") == "dynamic_batching":
-        for size in config.dynamic_batching.preferred_batch_size:
-            if size <= 0:
-                raise ConfigError(f"dynamic batching preferred size must be positive for {name}")
-            if size > config.max_batch_size:
-                raise ConfigError(
-                    f"dynamic batching preferred size must be <= max batch size for {name}"
-                )
-    kinds = schema().ModelInstanceGroup
-    for group in config.instance_group:
-        if group.kind in (kinds.KIND_CPU, kinds.KIND_MODEL) and group.gpus:
+    for size in config.dynamic_batching.preferred_batch_size:
+        if size <= 0:
+            raise ConfigError(f"dynamic batching preferred size must be positive for {name}")
+        if size > config.max_batch_size:
             raise ConfigError(
-                f"instance group {group.name} of model {name} has kind "
-                f"{kinds.Kind.Name(group.kind)} but specifies one or more GPUs"
+                f"dynamic batching preferred size must be <= max batch size for {name}"
             )
+    for group in config.instance_group:
+        _validate_instance_group(group, f"instance group {group.name} of model {name}")
     try:
-        for kind, tensors in (("input", config.input), ("output", config.output)):
-            for tensor in tensors:
-                _validate_tensor(tensor, f"model {kind}", config.max_batch_size)
+        for tensor in config.input:
+            _validate_tensor(tensor, "model input", config.max_batch_size)
+        for tensor in config.output:
+            _validate_tensor(tensor, "model output", config.max_batch_size)
     except ConfigError as error:
         raise ConfigError(f"{error.message} for {name}") from None
+
+
+def _validate_instance_group(group: Any, what: str) -> None:
+    kinds = schema().ModelInstanceGroup
+    if group.kind not in (kinds.KIND_CPU, kinds.KIND_MODEL, kinds.KIND_GPU):
+        # A number that is no kind of this schema; the text is the server's all the same.
+        raise ConfigError(f"{what} has unexpected kind KIND_AUTO", StatusCode.INTERNAL)
+    if group.kind != kinds.KIND_GPU and group.gpus:
+        kind = kinds.Kind.Name(group.kind)
+        raise ConfigError(f"{what} has kind {kind} but specifies one or more GPUs")
+    if group.profile:
+        # The server forgets the platform's name's blank, too.
+        raise ConfigError(
+            f"{what} and platform specifies profile field which is only supported for "
+            "TensorRT models"
+        )
 
 
 def _validate_tensor(tensor: Any, what: str, max_batch_size: int) -> None:
     if not tensor.name:
         raise ConfigError(f"{what} must specify 'name'")
-    what_named = f"{what} '{tensor.name}'"
+    named = f"{what} '{tensor.name}'"
     if tensor.data_type == 0:
-        raise ConfigError(f"{what_named} must specify 'data_type'")
+        raise ConfigError(f"{named} must specify 'data_type'")
+    if tensor.data_type not in schema().DataType.values():
+        # The server takes it; what it then does with requests is nobody's wish.
+        raise ConfigError(f"{named} has data_type {tensor.data_type}, which is no Triton datatype")
     if not tensor.dims:
-        raise ConfigError(f"{what_named} must specify 'dims'")
-    _validate_dims(tensor.dims, f"{what_named} dimension")
+        raise ConfigError(f"{named} must specify 'dims'")
+    if tensor.HasField("reshape") and not tensor.reshape.shape and max_batch_size == 0:
+        raise ConfigError(
+            f"{named} cannot have empty reshape for non-batching model as scalar "
+            "tensors are not supported"
+        )
+    _validate_dims(tensor.dims, f"{named} dimension")
     if tensor.HasField("reshape"):
-        shape = tensor.reshape.shape
-        _validate_dims(shape, f"{what_named} reshape dimensions")
-        if not shape and max_batch_size == 0:
-            raise ConfigError(
-                f"{what_named} cannot have empty reshape for non-batching model as scalar "
-                "tensors are not supported"
-            )
-        if list(tensor.dims).count(-1) != list(shape).count(-1):
-            raise ConfigError(
-                f"{what_named} has different number of variable-size dimensions for dims "
-                "and reshape"
-            )
-        if -1 not in tensor.dims and _product(tensor.dims) != _product(shape):
-            raise ConfigError(f"{what_named} has different size for dims and reshape")
+        _validate_dims(tensor.reshape.shape, f"{named} reshape dimensions")
+        _validate_reshape(tensor.dims, tensor.reshape.shape, named)
+    formats = schema().ModelInput
+    if (
+        "format" in tensor.DESCRIPTOR.fields_by_name
+        and tensor.format in (formats.FORMAT_NHWC, formats.FORMAT_NCHW)
+        and len(tensor.dims) != 3
+    ):
+        raise ConfigError("model input NHWC/NCHW require 3 dims")
     if tensor.is_shape_tensor:
         raise ConfigError("shape tensors are only supported for TensorRT platform")
+    if tensor.is_non_linear_format_io:
+        raise ConfigError("Non-linear IO format is only supported for the TensorRT platform")
+
+
+def _validate_reshape(dims: Sequence[int], shape: Sequence[int], what: str) -> None:
+    """Sizes between the variable-size dimensions must agree: [2,4,-1,6] is [8,-1,1,6]."""
+    sizes, reshaped = _sizes_between_wildcards(dims), _sizes_between_wildcards(shape)
+    if len(sizes) != len(reshaped) and min(len(sizes), len(reshaped)) > 1:
+        raise ConfigError(
+            f"{what} has different number of variable-size dimensions for dims and reshape"
+        )
+    if sizes != reshaped:
+        raise ConfigError(f"{what} has different size for dims and reshape")
+
+
+def _sizes_between_wildcards(dims: Sequence[int]) -> list[int]:
+    sizes = [1]
+    for dim in dims:
+        if dim == -1:
+            sizes.append(1)
+        else:
+            sizes[-1] *= dim
+    return sizes
 
 
 def _validate_dims(dims: Iterable[int], what: str) -> None:
@@ -184,18 +237,22 @@ def _validate_dims(dims: Iterable[int], what: str) -> None:
         )
 
 
-def _product(dims: Iterable[int]) -> int:
-    result = 1
-    for dim in dims:
-        result *= dim
-    return result
+def _check_label_files(config: Any, model_directory: Path) -> None:
+    for tensor in config.output:
+        path = model_directory / tensor.label_filename
+        if tensor.label_filename and not path.is_file():
+            raise ConfigError(
+                f"failed to open text file for read {path}: No such file or directory",
+                StatusCode.INTERNAL,
+            )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The configuration as the server prints it.
 
     Every scalar, list and map is there even when it has its default; messages that are not set
-    are absent; 64-bit numbers are numbers, but for three that the server leaves as strings.
+    are absent; 64-bit numbers are numbers, but for three that the server leaves as strings. Maps
+    are in the order of their keys; the server's own order is that of a hash table.
     """
     return _message_to_dict(config)
 
@@ -215,7 +272,7 @@ def _message_to_dict(message: Message) -> dict[str, Any]:
         if _is_map(field):
             value_field = field.message_type.fields_by_name["value"]
             printed[field.name] = {
-                _map_key(key): _value(value_field, value[key]) for key in sorted(value)
+                str(key): _value(value_field, value[key]) for key in sorted(value)
             }
         elif field.is_repeated:
             printed[field.name] = [_value(field, item) for item in value]
@@ -229,10 +286,6 @@ def _is_map(field: Any) -> bool:
     return message_type is not None and bool(message_type.GetOptions().map_entry)
 
 
-def _map_key(key: Any) -> str:
-    return json.dumps(key) if isinstance(key, bool) else str(key)
-
-
 def _value(field: Any, value: Any) -> Any:
     if field.message_type is not None:
         return _message_to_dict(value)
@@ -242,13 +295,13 @@ def _value(field: Any, value: Any) -> Any:
     if field.full_name in _STRING_INT64:
         return str(value)
     if field.cpp_type == field.CPPTYPE_FLOAT:
-        # Protobuf prints a float with the fewest digits that read back to it.
-        return _shortest_float(value)
+        return _float_value(value)
     return value
 
 
-def _shortest_float(value: float) -> float | int:
-    import numpy as np  # noqa: PLC0415
-
-    shortest = float(str(np.float32(value)))
-    return int(shortest) if shortest.is_integer() else shortest
+def _float_value(value: float) -> float | int:
+    """A float32 as protobuf's C++ prints it: 6 digits, or 9 if 6 do not read back to it."""
+    text = f"{value:.6g}"
+    if np.float32(text) != np.float32(value):
+        text = f"{value:.9g}"
+    return int(text) if text.lstrip("-").isdecimal() else float(text)

@@ -77,13 +77,13 @@ def from_number(number: int) -> Datatype:
 
 
 def from_dtype(dtype: np.dtype[Any]) -> Datatype | None:
-    """Row of a numpy dtype, or None if Triton has no such datatype.
+    """Row of a numpy dtype in any byte order, or None if Triton has no such datatype.
 
     Byte strings (``S<n>``) and text (``<U<n>``) are BYTES, as in tritonclient.
     """
     if dtype.kind in "SU":
         return BYTES
-    return _BY_DTYPE.get(dtype)
+    return _BY_DTYPE.get(dtype.newbyteorder("="))
 
 
 def encode_bytes(array: Array) -> bytes:
@@ -93,7 +93,7 @@ def encode_bytes(array: Array) -> bytes:
     as NVIDIA's ``serialize_byte_tensor`` does.
     """
     parts: list[bytes] = []
-    for item in array.ravel(order="C").tolist():
+    for item in np.asarray(array).ravel().tolist():
         data = item if type(item) is bytes else str(item).encode()
         parts.append(len(data).to_bytes(4, "little"))
         parts.append(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any, ClassVar
 
 from triton_stub.errors import StatusCode
@@ -15,32 +14,33 @@ class TritonModelException(Exception):  # noqa: N818 - NVIDIA's name
     __module__ = "c_python_backend_utils"
 
 
-class _ErrorCode(IntEnum):
-    """The codes of ``TritonError``; prints as pybind11 prints an enum."""
+class _ErrorCode(pybind.PybindEnum):
+    """The codes of ``TritonError``."""
 
-    UNKNOWN = StatusCode.UNKNOWN
-    INTERNAL = StatusCode.INTERNAL
-    NOT_FOUND = StatusCode.NOT_FOUND
-    INVALID_ARG = StatusCode.INVALID_ARG
-    UNAVAILABLE = StatusCode.UNAVAILABLE
-    UNSUPPORTED = StatusCode.UNSUPPORTED
-    ALREADY_EXISTS = StatusCode.ALREADY_EXISTS
-    CANCELLED = StatusCode.CANCELLED
+    __module__ = "c_python_backend_utils"
 
-    def __repr__(self) -> str:
-        return f"<__ErrorCode.{self.name}: {self.value}>"
-
-    def __str__(self) -> str:
-        return f"__ErrorCode.{self.name}"
+    UNKNOWN = StatusCode.UNKNOWN.value
+    INTERNAL = StatusCode.INTERNAL.value
+    NOT_FOUND = StatusCode.NOT_FOUND.value
+    INVALID_ARG = StatusCode.INVALID_ARG.value
+    UNAVAILABLE = StatusCode.UNAVAILABLE.value
+    UNSUPPORTED = StatusCode.UNSUPPORTED.value
+    ALREADY_EXISTS = StatusCode.ALREADY_EXISTS.value
+    CANCELLED = StatusCode.CANCELLED.value
 
 
-class TritonError:
+# A class statement cannot say it: inside a class, names with two underscores are mangled.
+_ErrorCode.__name__ = "__ErrorCode"
+_ErrorCode.__qualname__ = "TritonError.__ErrorCode"
+
+
+class TritonError(pybind.PybindObject):
     """An error for one response: ``TritonError(message, code=TritonError.INTERNAL)``.
 
     Not an exception: raising it is a TypeError, as on the server.
     """
 
-    __slots__ = ("__weakref__", "_code", "_message")
+    __slots__ = ("_code", "_message")
     __module__ = "c_python_backend_utils"
 
     UNKNOWN: ClassVar = _ErrorCode.UNKNOWN

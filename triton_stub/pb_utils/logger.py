@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import sys
-from enum import IntEnum
 from typing import Any, ClassVar, NoReturn, Protocol
 
 from triton_stub.pb_utils import pybind
 
 
-class LogLevel(IntEnum):
-    """``Logger.LogLevel``; prints as pybind11 prints an enum."""
+class LogLevel(pybind.PybindEnum):
+    """``Logger.LogLevel``."""
+
+    __module__ = "c_python_backend_utils"
+    __qualname__ = "Logger.LogLevel"
 
     INFO = 0
     WARNING = 1
     ERROR = 2
     VERBOSE = 3
-
-    def __repr__(self) -> str:
-        return f"<LogLevel.{self.name}: {self.value}>"
-
-    def __str__(self) -> str:
-        return f"LogLevel.{self.name}"
 
 
 class LogSink(Protocol):
@@ -54,6 +50,7 @@ def make_logger(sink: LogSink) -> type:
 
         __slots__ = ()
         __module__ = "c_python_backend_utils"
+        __qualname__ = "Logger"
 
         LogLevel: ClassVar = LogLevel
         INFO: ClassVar = LogLevel.INFO
@@ -61,7 +58,7 @@ def make_logger(sink: LogSink) -> type:
         ERROR: ClassVar = LogLevel.ERROR
         VERBOSE: ClassVar = LogLevel.VERBOSE
 
-        def __init__(self) -> NoReturn:
+        def __init__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
             raise TypeError("c_python_backend_utils.Logger: No constructor defined!")
 
         @staticmethod

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import struct
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from triton_stub.errors import UnsupportedFeatureError
 from triton_stub.pb_utils import helpers
 from triton_stub.pb_utils.errors import TritonError, TritonModelException
 from triton_stub.pb_utils.logger import LogSink, make_logger
@@ -22,31 +23,52 @@ from triton_stub.pb_utils.response import InferenceResponse
 from triton_stub.pb_utils.tensor import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 PB_UTILS = "triton_python_backend_utils"
 C_PB_UTILS = "c_python_backend_utils"
 
-# Names of the real modules that this release does not imitate: asking for one says so.
-MISSING = frozenset(
+# Where Triton's image has the file; an ImportError names it.
+_PB_UTILS_FILE = f"/opt/tritonserver/backends/python/{PB_UTILS}.py"
+
+# Names of the real modules that this release does not imitate: asking for one says so. Each is
+# missed only when and where the real module has it.
+_NEVER_REVEALED = frozenset(
     {
-        "ModelConfig",
+        "COUNTER",
+        "GAUGE",
+        "HISTOGRAM",
+        "InferenceResponseSender",
+        "InferenceTrace",
+        "MemoryType",
+        "Metric",
+        "MetricKind",
+        "ResponseIterator",
+        "SharedMemory",
+        "async_event_future_done_callback",
+        "shared_memory",
+    }
+)
+_REVEALED = frozenset(
+    {
+        "MetricFamily",
         "PreferredMemory",
         "TRITONSERVER_MEMORY_CPU",
         "TRITONSERVER_MEMORY_GPU",
-        "MetricFamily",
-        "Metric",
-        "MetricKind",
-        "MemoryType",
-        "InferenceTrace",
-        "InferenceResponseSender",
-        "ResponseIterator",
-        "SharedMemory",
+        "is_model_ready",
         "load_model",
         "unload_model",
-        "is_model_ready",
     }
 )
+_PLAIN = frozenset({"ModelConfig"})
+
+_HELPERS = {
+    name: value
+    for name, value in vars(helpers).items()
+    if not name.startswith("_")
+    and (name.startswith("TRITON") or getattr(value, "__module__", None) == helpers.__name__)
+}
 
 
 class BackendModules:
@@ -62,44 +84,39 @@ class BackendModules:
             "InferenceResponse": InferenceResponse,
             "Logger": make_logger(sink),
         }
-        self.pb_utils = _module(PB_UTILS, "The Python backend's utilities, imitated.")
-        self.c_pb_utils = _module(C_PB_UTILS, "The Python backend's classes, imitated.")
+        self.pb_utils = _FakeModule(PB_UTILS, _PLAIN)
+        self.c_pb_utils = _FakeModule(C_PB_UTILS, _REVEALED | _NEVER_REVEALED)
         vars(self.pb_utils).update(
-            {name: value for name, value in vars(helpers).items() if name in _HELPERS},
-            json=json,
-            np=np,
-            struct=struct,
+            _HELPERS, json=json, np=np, struct=struct, __file__=_PB_UTILS_FILE
         )
         vars(self.c_pb_utils).update(self._classes)
 
     def reveal_classes(self) -> None:
         """Add the names that exist only once ``model.py`` has been imported."""
         vars(self.pb_utils).update(self._classes, get_model_dir=self._get_model_dir)
+        self.pb_utils.miss(_REVEALED)
 
     def _get_model_dir(self) -> str:
         """Path of the version directory, such as ``/models/resnet50/1``."""
         return str(self._version_directory)
 
 
-_HELPERS = frozenset(
-    name
-    for name, value in vars(helpers).items()
-    if getattr(value, "__module__", None) == helpers.__name__ or name.startswith("TRITON")
-)
+class _FakeModule(ModuleType):
+    """A module that tells what it leaves out from what the real one does not have either."""
 
+    def __init__(self, name: str, missed: Iterable[str]) -> None:
+        super().__init__(name)
+        self._missed = set(missed)
 
-def _module(name: str, doc: str) -> ModuleType:
-    module = ModuleType(name, doc)
+    def miss(self, names: Iterable[str]) -> None:
+        """From now on the real module has these names, and this one has not."""
+        self._missed.update(names)
 
-    def missing(attribute: str) -> NoReturn:
-        text = f"module {name!r} has no attribute {attribute!r}"
-        if attribute in MISSING:
-            text += (
-                "; the real one has it, but this release of triton_stub does not imitate it: "
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in self._missed:
+            # No AttributeError: of that, an import statement would make "cannot import name".
+            raise UnsupportedFeatureError(
+                f"{self.__name__}.{name} is not imitated by this release of triton_stub: "
                 "test this model with --triton-engine=native"
             )
-        raise AttributeError(text)
-
-    module_dict: dict[str, Any] = vars(module)
-    module_dict["__getattr__"] = missing
-    return module
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")

@@ -1,12 +1,44 @@
-"""pybind11's manners: its TypeError texts and its string conversion.
+"""pybind11's manners: what its objects, enums and arguments do that plain Python's do not.
 
-A model sees these when it calls one of the backend's C++ objects with wrong arguments. The texts
+A model sees the texts when it calls one of the backend's C++ objects with wrong arguments. They
 are those of pybind11 2.12, which the newest Triton is built with.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from enum import Enum
+from typing import Any, NoReturn, SupportsIndex
+
+
+class PybindObject:
+    """Base of the imitated C++ classes: no ``__dict__``, no copies, no pickles."""
+
+    __slots__ = ("__weakref__",)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        kind = type(self)
+        raise TypeError(f"cannot pickle '{kind.__module__}.{kind.__qualname__}' object")
+
+
+class PybindEnum(Enum):
+    """A ``pybind11::enum_``: equal to its number and convertible to it, but no ``int``."""
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    __index__ = __int__
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == other)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return f"<{self}: {self.value}>"
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
 
 
 def signature_error(
@@ -35,6 +67,15 @@ def to_str(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return None
+
+
+def to_list(value: Any) -> list[Any] | None:
+    """What a ``std::vector`` parameter makes of ``value``: a list, or None if it is refused.
+
+    Anything that Python indexes by number will do, an array of objects too, but no text.
+    """
+    is_sequence = hasattr(type(value), "__getitem__") and not isinstance(value, dict)
+    return list(value) if is_sequence and not isinstance(value, str | bytes) else None
 
 
 def bind(

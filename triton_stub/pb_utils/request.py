@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Self
 
-from triton_stub.pb_utils.errors import TritonModelException
+from triton_stub.errors import UnsupportedFeatureError
+from triton_stub.pb_utils.pybind import PybindObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -13,11 +14,10 @@ if TYPE_CHECKING:
     from triton_stub.pb_utils.tensor import Tensor
 
 
-class InferenceRequest:
+class InferenceRequest(PybindObject):
     """One request of the list that ``execute`` gets."""
 
     __slots__ = (
-        "__weakref__",
         "_correlation_id",
         "_flags",
         "_inputs",
@@ -37,7 +37,7 @@ class InferenceRequest:
     _timeout: int
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TritonModelException(
+        raise UnsupportedFeatureError(
             "this release of triton_stub does not imitate requests from inside a model (BLS): "
             "test this model with --triton-engine=native"
         )

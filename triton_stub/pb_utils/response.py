@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from triton_stub.pb_utils import pybind
@@ -17,32 +16,32 @@ _SIGNATURE = (
 )
 
 
-class InferenceResponse:
+class InferenceResponse(pybind.PybindObject):
     """``InferenceResponse(output_tensors=[], error=None, parameters=None)``.
 
     With an error, only the error is sent. ``parameters`` (a dict of bool, int and str) came with
     Triton 25.02.
     """
 
-    __slots__ = ("__weakref__", "_error", "_output_tensors", "_parameters")
+    __slots__ = ("_error", "_output_tensors", "_parameters")
     __module__ = "c_python_backend_utils"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         defaults: dict[str, Any] = {"output_tensors": [], "error": None, "parameters": None}
         bound = pybind.bind(tuple(defaults), defaults, args, kwargs)
+        tensors = None if bound is None else pybind.to_list(bound["output_tensors"])
         if (
             bound is None
-            or not _is_list_of_tensors(bound["output_tensors"])
+            or tensors is None
+            or not all(item is None or isinstance(item, Tensor) for item in tensors)
             or not (bound["error"] is None or isinstance(bound["error"], TritonError))
         ):
-            raise pybind.signature_error(
-                "__init__", _SIGNATURE, args, kwargs, kind="constructor"
-            )
-        if any(tensor is None for tensor in bound["output_tensors"]):
-            raise TritonModelException("Output tensor for inference response should not be empty.")
-        self._output_tensors: list[Tensor] = list(bound["output_tensors"])
-        self._error: TritonError | None = bound["error"]
+            raise pybind.signature_error("__init__", _SIGNATURE, args, kwargs, kind="constructor")
         self._parameters = _checked_parameters(bound["parameters"])
+        if None in tensors:
+            raise TritonModelException("Output tensor for inference response should not be empty.")
+        self._output_tensors: list[Tensor] = tensors
+        self._error: TritonError | None = bound["error"]
 
     def output_tensors(self) -> list[Tensor]:
         """A new list; appending to it changes nothing."""
@@ -58,19 +57,11 @@ class InferenceResponse:
 
     def parameters(self) -> str:
         """The response's parameters as JSON text (Triton 25.02)."""
-        return json.dumps(self._parameters, ensure_ascii=False)
+        return json.dumps(self._parameters)
 
     def _prune(self, requested: frozenset[str]) -> None:
         """Drop the tensors nobody asked for, in place, as the backend does before it sends."""
         self._output_tensors = [t for t in self._output_tensors if t.name() in requested]
-
-
-def _is_list_of_tensors(value: Any) -> bool:
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str | bytes)
-        and all(item is None or isinstance(item, Tensor) for item in value)
-    )
 
 
 def _checked_parameters(parameters: Any) -> dict[str, bool | int | str]:

@@ -17,14 +17,14 @@ from triton_stub.pb_utils.errors import TritonModelException
 Array = np.ndarray[Any, Any]
 
 
-class Tensor:
+class Tensor(pybind.PybindObject):
     """``Tensor(name, array)``, both positional.
 
     Keeps a reference to a C-contiguous ``array``: the values are read when the response leaves
     the model, not now. BYTES arrays (object or ``S<n>``) are framed here and now.
     """
 
-    __slots__ = ("__weakref__", "_array", "_datatype", "_framed", "_name", "_shape", "_source")
+    __slots__ = ("_array", "_datatype", "_framed", "_name", "_shape", "_source")
     __module__ = "c_python_backend_utils"
 
     _array: Array | None
@@ -48,7 +48,8 @@ class Tensor:
             raise TritonModelException("Tensor name cannot be an empty string.")
         array: Array = args[1]
         datatype = _accepted(array.dtype)
-        if not array.flags.c_contiguous:
+        # Asked of the array's memory, as the backend does, which is how a masked array fails there.
+        if not array.data.c_contiguous:
             # Of a 0-d array ascontiguousarray would make a 1-d one, but 0-d is always contiguous.
             array = np.ascontiguousarray(array)
         self._name = name
@@ -111,7 +112,8 @@ class Tensor:
         """Datatype, shape and a copy of the values, taken when a response leaves the model."""
         if self._framed is not None:
             return self._datatype, self._shape, self._framed
-        array = self._source if self._array is None or self._source is not None else self._array
+        # Of a received tensor what was received, whatever the model wrote into its private copy.
+        array = self._array if self._source is None else self._source
         assert array is not None
         return self._datatype, self._shape, np.array(array, order="C").reshape(self._shape)
 

@@ -39,6 +39,12 @@ def checked_responses(requests: list[InferenceRequest], returned: Any) -> list[I
                 f"found type '{type(response)}'."
             )
     responses = [_never_answered() if response is None else response for response in returned]
+    if len(set(map(id, responses))) < len(responses):
+        # Seen on the real server: outputs got lost, or the whole server died.
+        raise InferenceError(
+            "execute returned one InferenceResponse object for several requests, which the real "
+            "server does not survive. Make a new InferenceResponse for each request."
+        )
     for request, response in zip(requests, responses, strict=True):
         response._prune(request._requested_output_names)
     return responses

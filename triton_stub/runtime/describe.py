@@ -21,31 +21,36 @@ def describe(error: BaseException) -> str:
     "At:". Frames of this library, which would be C++, are left out. Source: pybind11
     ``error_already_set::what``.
     """
-    text = f"{type(error).__name__}: {_message(error)}"
+    failure = None
+    try:
+        message = str(error) or "<EMPTY MESSAGE>"
+    except Exception as raised:  # noqa: BLE001 - the model's own __str__ may do anything
+        failure, message = raised, "<MESSAGE UNAVAILABLE DUE TO ANOTHER EXCEPTION>"
+    lines = _frames(error)
+    text = f"{type(error).__name__}: {message}"
+    if lines:
+        text += f"\n\nAt:\n{''.join(lines)}"
+    if failure is not None:
+        gap = "\n" if lines else "\n\n"
+        text += f"{gap}MESSAGE UNAVAILABLE DUE TO EXCEPTION: {describe(failure)}"
+    return text.partition("\0")[0]  # a C string ends there
+
+
+def _frames(error: BaseException) -> list[str]:
     frame: FrameType | None = None
     traceback = error.__traceback__
     while traceback is not None:
         if not _is_own(traceback.tb_frame):
             frame = traceback.tb_frame
         traceback = traceback.tb_next
-    if frame is None:
-        return text
     lines: list[str] = []
     while frame is not None and frame.f_code.co_filename != _OUTERMOST:
         if not _is_own(frame):
             code = frame.f_code
             lines.append(f"  {code.co_filename}({frame.f_lineno}): {code.co_name}\n")
         frame = frame.f_back
-    return f"{text}\n\nAt:\n{''.join(lines)}"
+    return lines
 
 
 def _is_own(frame: FrameType) -> bool:
     return frame.f_code.co_filename.startswith(_OWN_FILES)
-
-
-def _message(error: BaseException) -> str:
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - the model's own __str__ may do anything
-        return "<MESSAGE UNAVAILABLE DUE TO ANOTHER EXCEPTION>"
-    return message or "<EMPTY MESSAGE>"

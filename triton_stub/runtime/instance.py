@@ -68,25 +68,25 @@ class Instance:
                 f"Python model file not found in '{self.spec.model_file}'. Expected the model's "
                 "code there; add it, or name another file with default_model_filename."
             )
+        if self.spec.model_file.suffix != ".py":
+            raise LoadError(
+                f"Model name must end with '.py'. Model name is \"{self.spec.model_file.name}\"."
+            )
         version_directory = self.spec.model_file.parent
         modules = BackendModules(version_directory, self._sink)
         scope = ImportScope(
             version_directory, {PB_UTILS: modules.pb_utils, C_PB_UTILS: modules.c_pb_utils}
         )
         try:
-            module = scope.import_module(f"{version_directory.name}.{self.spec.model_file.stem}")
-            modules.reveal_classes()
-            model_class = module.TritonPythonModel
-            if hasattr(model_class, "auto_complete_config"):
-                raise UnsupportedFeatureError(
-                    f"{self.spec.model_file}: this release of triton_stub does not imitate "
-                    "auto_complete_config: write what it would add into config.pbtxt and start "
-                    "the real server with --disable-auto-complete-config, or test this model "
-                    "with --triton-engine=native"
+            # For initialize too: there are models that unpickle, or import by a name they compute.
+            with scope.active():
+                module = scope.import_module(
+                    f"{version_directory.name}.{self.spec.model_file.stem}"
                 )
-            self._model = model_class()
-            if hasattr(self._model, "initialize"):
-                self._model.initialize(self.spec.args())
+                modules.reveal_classes()
+                self._model = self._new_model(module.TritonPythonModel)
+                if _has(self._model, "initialize"):
+                    self._model.initialize(self.spec.args())
         except UnsupportedFeatureError:
             raise
         except BaseException as error:
@@ -100,7 +100,7 @@ class Instance:
         Raises InferenceError, with the server's text, when the whole batch fails.
         """
         try:
-            if not hasattr(self._model, "execute"):
+            if not _has(self._model, "execute"):
                 # The blanks and quotes are the server's.
                 raise InferenceError(
                     f"Python model {self.spec.model_file} does not implement `execute` method."
@@ -126,11 +126,21 @@ class Instance:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop = None
         model, self._model = self._model, None
-        if hasattr(model, "finalize"):
+        if _has(model, "finalize"):
             try:
                 model.finalize()
             except BaseException as error:  # noqa: BLE001
                 self._sink.write(LogLevel.INFO, describe(error), __file__, 0)
+
+    def _new_model(self, model_class: Any) -> Any:
+        if _has(model_class, "auto_complete_config"):
+            raise UnsupportedFeatureError(
+                f"{self.spec.model_file}: this release of triton_stub does not imitate "
+                "auto_complete_config: write what it would add into config.pbtxt and start "
+                "the real server with --disable-auto-complete-config, or test this model "
+                "with --triton-engine=native"
+            )
+        return model_class()
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Wait for an ``async def execute`` on the instance's own loop, in a thread of its own."""
@@ -139,7 +149,27 @@ class Instance:
             threading.Thread(
                 target=_run_loop, args=(self._loop,), name=self.spec.instance_name, daemon=True
             ).start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(_contained(coroutine), self._loop).result()
+
+
+def _has(model: Any, method: str) -> bool:
+    """As the backend asks it: whatever goes wrong means no."""
+    try:
+        getattr(model, method)
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
+async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        # These would end the event loop. The server's client then waits for ever; a test must not.
+        raise RuntimeError(
+            f"an async execute raised {error!r}, which the real server does not survive. "
+            "Return an InferenceResponse with an error, or raise another exception."
+        ) from error
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

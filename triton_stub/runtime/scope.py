@@ -2,50 +2,54 @@
 
 In Triton each instance is a process: every model is called ``1.model``, helpers of the same name
 in two models are different modules, and ``triton_python_backend_utils`` exists only there. Here
-many instances share one process, so the modules that belong to a model are kept out of
-``sys.modules`` except while something of that model is being imported.
+many instances share one process, so the modules that belong to a model, and what it adds to
+``sys.path``, are seen only while the scope is *active*: while the model is loaded, and during
+each of its imports. Everything else (numpy, jax, the standard library) is imported as always and
+shared.
 
 A module of the scope runs with its own ``__import__``, so an import statement that is reached
-later, in ``execute`` say, still finds the scope's modules. Everything else (numpy, jax, the
-standard library) is imported as always and shared.
+later, in ``execute`` say, still finds the scope's modules. What looks modules up in another way
+finds them only while the model is loaded: ``importlib.import_module``, ``sys.modules[__name__]``,
+pickle, and ``dataclass`` when annotations are texts.
 """
 
 from __future__ import annotations
 
 import builtins
 import contextlib
-import importlib.machinery
-import importlib.util
-import site
 import sys
-import sysconfig
 import threading
+from importlib.machinery import PathFinder, SourceFileLoader
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from triton_stub.runtime.search_path import SearchPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from importlib.machinery import ModuleSpec
     from pathlib import Path
-    from types import ModuleType
 
 
 class ImportScope:
     """Imports from a version directory and its model directory, unseen by the rest."""
 
-    # sys.modules and sys.meta_path are the process's: one scope is active at a time.
-    _lock: ClassVar = threading.RLock()
+    # sys.modules, sys.path and sys.meta_path are the process's: one scope has them at a time, for
+    # all of its threads, because an import may wait for a thread that imports.
+    _turn: ClassVar = threading.Condition()
+    _active: ClassVar[ImportScope | None] = None
 
-    def __init__(
-        self,
-        version_directory: Path,
-        backend_modules: Mapping[str, ModuleType],
-    ) -> None:
+    def __init__(self, version_directory: Path, backend_modules: Mapping[str, ModuleType]) -> None:
         # The order in which the backend appends them to sys.path.
-        self._path = [str(version_directory), str(version_directory.parent)]
-        self._modules: dict[str, ModuleType] = dict(backend_modules)
-        self._owned: dict[str, bool] = dict.fromkeys(backend_modules, True)
+        self._path = SearchPath((str(version_directory), str(version_directory.parent)))
+        self._backend_modules = frozenset(backend_modules)
+        self._modules = dict(backend_modules)
+        self._owned: dict[str, bool] = {}
         self._finder = _ScopeFinder(self)
-        self._depth = 0
-        self.builtins = {**vars(builtins), "__import__": self._import}
+        self._builtins = {**vars(builtins), "__import__": self._import}
+        self._users = 0
+        self._process_modules: dict[str, ModuleType] = {}
+        self._process_path: list[str] = []
 
     def import_module(self, name: str) -> ModuleType:
         """Import ``1.model`` or any other module of the scope."""
@@ -53,6 +57,23 @@ class ImportScope:
             # Not importlib.import_module: C code imports this way, and tracebacks show which.
             __import__(name)
             return sys.modules[name]
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Let the process see the scope's modules and path for a while, in place of its own."""
+        with self._turn:
+            self._turn.wait_for(lambda: ImportScope._active in (None, self))
+            if not self._users:
+                self._swap_in()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._users -= 1
+                if not self._users:
+                    self._swap_out()
+                    self._turn.notify_all()
 
     def owns(self, name: str) -> bool:
         """True if ``name`` is this model's business and not the process's.
@@ -63,46 +84,61 @@ class ImportScope:
         top_level = name.partition(".")[0]
         owned = self._owned.get(top_level)
         if owned is None:
-            owned = (
-                _find(top_level, self._path) is not None
-                and top_level not in sys.stdlib_module_names
-                and _find(top_level, _installed_packages()) is None
+            owned = top_level in self._backend_modules or (
+                top_level not in sys.stdlib_module_names and self._path.has(top_level)
             )
             self._owned[top_level] = owned
         return owned
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Put the scope's modules into ``sys.modules`` for a while, and take them out again."""
-        with self._lock:
-            if self._depth:
-                yield
-                return
-            hidden = self._swap_in()
-            self._depth = 1
-            try:
-                yield
-            finally:
-                self._depth = 0
-                self._swap_out(hidden)
+    def find_spec(self, name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+        """Where a module of the scope is; None if it is not the scope's or not there."""
+        self._note_path()
+        if not self.owns(name):
+            return None
+        spec = self._path.find(name) if path is None else PathFinder.find_spec(name, path)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _ScopeLoader(name, spec.loader.path, self._builtins)
+        elif spec is not None and spec.loader is None:
+            # A namespace package would look itself up again when sys.path changes.
+            spec.submodule_search_locations = list(spec.submodule_search_locations or ())
+        return spec
 
-    def _swap_in(self) -> dict[str, ModuleType]:
-        # A copy here and below, because other threads import meanwhile.
-        hidden = {name: module for name, module in sys.modules.copy().items() if self.owns(name)}
-        for name in hidden:
-            del sys.modules[name]
+    def _swap_in(self) -> None:
+        ImportScope._active = self
+        self._process_modules = self._take_modules()
+        self._process_path = sys.path.copy()
         sys.modules.update(self._modules)
+        sys.path[:] = self._path.around(self._process_path)
         sys.meta_path.insert(0, self._finder)
-        return hidden
 
-    def _swap_out(self, hidden: dict[str, ModuleType]) -> None:
+    def _swap_out(self) -> None:
+        self._note_path()
         sys.meta_path.remove(self._finder)
-        self._modules = {
-            name: module for name, module in sys.modules.copy().items() if self.owns(name)
-        }
-        for name in self._modules:
+        sys.path[:] = self._process_path
+        self._modules = self._take_modules()
+        sys.modules.update(self._process_modules)
+        ImportScope._active = None
+
+    def _take_modules(self) -> dict[str, ModuleType]:
+        """Take the modules that the scope owns out of ``sys.modules``."""
+        # A copy, because other threads import meanwhile.
+        taken = {name: module for name, module in sys.modules.copy().items() if self.owns(name)}
+        for name in taken:
             del sys.modules[name]
-        sys.modules.update(hidden)
+        return taken
+
+    def _note_path(self) -> None:
+        """See what the model has done to ``sys.path``: more names may be its own now."""
+        with self._turn:
+            if ImportScope._active is not self:
+                return
+            path = self._path.changed(sys.path, self._process_path)
+            if path != self._path:
+                modules = self._take_modules()
+                self._path = path
+                self._owned.clear()
+                self._process_modules |= self._take_modules()
+                sys.modules.update(modules)
 
     def _import(
         self,
@@ -112,6 +148,7 @@ class ImportScope:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
+        self._note_path()
         # A relative import is made from inside the scope, so it is the scope's.
         if level == 0 and not self.owns(name):
             return __import__(name, globals, locals, fromlist or (), level)
@@ -119,19 +156,8 @@ class ImportScope:
             return __import__(name, globals, locals, fromlist or (), level)
 
 
-def _find(name: str, path: Sequence[str]) -> importlib.machinery.ModuleSpec | None:
-    return importlib.machinery.PathFinder.find_spec(name, path)
-
-
-def _installed_packages() -> list[str]:
-    paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()}
-    if site.ENABLE_USER_SITE:
-        paths.add(site.getusersitepackages())
-    return sorted(paths)
-
-
 class _ScopeFinder:
-    """Finds the modules that the scope owns; sits first on ``sys.meta_path`` while it is active."""
+    """Sits first on ``sys.meta_path`` while the scope is active."""
 
     def __init__(self, scope: ImportScope) -> None:
         self._scope = scope
@@ -141,25 +167,22 @@ class _ScopeFinder:
         name: str,
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,  # noqa: ARG002 - the signature of find_spec
-    ) -> importlib.machinery.ModuleSpec | None:
-        if not self._scope.owns(name):
-            return None
-        spec = _find(name, self._scope._path if path is None else path)
-        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = _ScopeLoader(name, spec.loader.path, self._scope.builtins)
-        return spec
+    ) -> ModuleSpec | None:
+        return self._scope.find_spec(name, path)
 
 
-class _ScopeLoader(importlib.machinery.SourceFileLoader):
+class _ScopeLoader(SourceFileLoader):
     """Runs a module with the scope's builtins and leaves no bytecode in the model's folder."""
 
     def __init__(self, name: str, path: str, scope_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)
         self._builtins = scope_builtins
 
-    def exec_module(self, module: ModuleType) -> None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        # Not in exec_module: there a frame of ours would show in tracebacks of syntax errors.
+        module = ModuleType(spec.name)
         vars(module)["__builtins__"] = self._builtins
-        super().exec_module(module)
+        return module
 
     def _cache_bytecode(self, *_: object) -> None:
         """A ``__pycache__`` in a model folder counts as a change of the model."""
