@@ -1,0 +1,79 @@
+"""The README's examples run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest_plugins = ["pytester"]
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+
+CONFIG = """
+max_batch_size: 8
+dynamic_batching {{ }}
+input [ {{ name: "{input}" data_type: TYPE_FP32 dims: {dims} }} ]
+output [ {{ name: "{output}" data_type: TYPE_FP32 dims: {out_dims} }} ]
+"""
+MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            (tensor,) = request.inputs()
+            answer = np.zeros((tensor.shape()[0], {size}), np.float32)
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("{output}", answer)]))
+        return responses
+"""
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def write_model(pytester: pytest.Pytester) -> Callable[..., None]:
+    """Writes a model of a given signature into a repository."""
+
+    def write(path: str, size: int, **names: str) -> None:
+        folder = pytester.path / path
+        (folder / "1").mkdir(parents=True)
+        (folder / "config.pbtxt").write_text(CONFIG.format(out_dims=f"[ {size} ]", **names))
+        (folder / "1" / "model.py").write_text(MODEL.format(size=size, output=names["output"]))
+
+    return write
+
+
+def test_the_first_example(
+    write_model: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(
+        "model_repository/resnet18_digits",
+        10,
+        input="image",
+        output="fc_out",
+        dims="[ 32, 32, 3 ]",
+    )
+    exec(compile(blocks("python")[0], "README.md", "exec"), {})
+    assert capsys.readouterr().out.count("[0. 0.") == 4
+
+
+def test_your_own_model(pytester: pytest.Pytester, write_model: Callable[..., None]) -> None:
+    write_model("models/my_model", 4, input="IN", output="OUT", dims="[ 4 ]")
+    (settings,) = (block for block in blocks("toml") if "triton_repository" in block)
+    pytester.makepyprojecttoml(settings)
+    (tests,) = (block for block in blocks("python") if "check_outputs" in block)
+    pytester.makepyfile(tests)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=tests.count("def test_"))
