@@ -76,8 +76,8 @@ class ServedModel:
         ]
         for worker in stuck:
             text = (
-                f"instance '{worker.name}' of model '{self.name}' did not stop within "
-                f"{timeout:g} s: its execute or finalize blocks"
+                f"instance '{worker.name}' of model '{self.name}' did not stop in time: its "
+                "execute or finalize blocks"
             )
             self._log.note(LogLevel.ERROR, f"{text}; its thread is abandoned")
             error = InferenceError(f"{text}; this request is given up", StatusCode.UNAVAILABLE)
