@@ -25,9 +25,9 @@ if arguments[0] == "venv":
 if "broken-package" in arguments:
     sys.exit("no such package")
 if arguments[-1].startswith("nvidia-pytriton"):
-    site = subprocess.run(
-        [arguments[arguments.index("--python") + 1], "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        check=True, capture_output=True, text=True).stdout.strip()
+    new = arguments[arguments.index("--python") + 1]
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.check_output([new, "-c", code], text=True).strip()
     wheel = pathlib.Path(site, "pytriton", "tritonserver")
     for file in [
         "bin/tritonserver",

@@ -33,9 +33,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 64  # by default 5: more clients at once are reset
+
+
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         server.seen = []
         server.answer = (200, {}, b"{}")
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -173,7 +177,7 @@ def test_answer_that_is_not_tritons_is_shown(engine, server):
 
 
 def test_nobody_there():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free:
+    with Server(("127.0.0.1", 0), Handler) as free:
         url = f"127.0.0.1:{free.server_port}"
     with HttpEngine(url) as engine:
         assert not engine.ready()
