@@ -36,7 +36,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    import importlib  # noqa: PLC0415
+    import importlib
 
     if name == "testing":
         return importlib.import_module("triton_stub.testing")
