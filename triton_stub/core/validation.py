@@ -65,12 +65,16 @@ class Validator:
         tensors = _in_order(request.inputs)
         self._check_input_count(request, tensors)
         batch_size = self._batch_size(request, tensors)
-        inputs = [self._check_input(request, tensor, batch_size) for tensor in tensors]
+        # From one map into another: what the model sees has been through the hash table twice.
+        inputs = _in_order([self._check_input(request, each, batch_size) for each in tensors])
+        # So far the core; what it lets pass, the backend looks at.
         if self._max_batch_size and batch_size == 0:
             self._refuse_empty_batch(request)
-        # From one map into another: what the model sees has been through the hash table twice.
+        for tensor in inputs:
+            if tensor.datatype is BYTES and not isinstance(tensor.data, np.ndarray):
+                _check_last_text(tensor.name, tensor.data)
         return ValidatedRequest(
-            batch_size, _in_order(inputs), frozenset(request.requested_outputs) or self._outputs
+            batch_size, inputs, frozenset(request.requested_outputs) or self._outputs
         )
 
     def _check_no_duplicates(self, request: InferenceRequest) -> None:
@@ -138,8 +142,7 @@ class Validator:
         return batch_size
 
     def _refuse_empty_batch(self, request: InferenceRequest) -> NoReturn:
-        # Both pass the core. The backend refuses the first, and never answers the second: there
-        # the client would wait for ever.
+        # The backend refuses the first, and never answers the second: its client waits for ever.
         if not request.inputs:
             _refuse(f"{request.log_prefix}out of bounds index 0: request has 0 inputs")
         _refuse(
@@ -233,7 +236,6 @@ def _check_framing(
 ) -> None:
     what = f"for inference input '{name}' for model '{model}'"
     prefix, offset, found = request.log_prefix, 0, 0
-    cut_short = None
     while offset < len(data):
         left = len(data) - offset
         if left < _LENGTH_SIZE:
@@ -247,19 +249,26 @@ def _check_framing(
             _refuse(
                 f"{prefix}unexpected number of string elements {found} {what}, expecting {expected}"
             )
-        length = int.from_bytes(data[offset : offset + _LENGTH_SIZE], "little")
-        left -= _LENGTH_SIZE
-        if length > left:
-            cut_short = (length, left)
-        offset += _LENGTH_SIZE + length
+        offset += _LENGTH_SIZE + _length_at(data, offset)
     if found != expected:
         _refuse(f"{prefix}expected {expected} string elements {what}, got {found}")
-    if cut_short is not None:
-        # The core lets this pass and the backend refuses it, hence no prefix and no model name.
-        _refuse(
-            f"incomplete string data for inference input '{name}', expecting string of length "
-            f"{cut_short[0]} but only {cut_short[1]} bytes available"
-        )
+
+
+def _check_last_text(name: str, data: bytes | memoryview) -> None:
+    """The text that ends behind the end of the data, which to the core is as good as any."""
+    offset = 0
+    while offset < len(data):
+        length, left = _length_at(data, offset), len(data) - offset - _LENGTH_SIZE
+        if length > left:
+            _refuse(
+                f"incomplete string data for inference input '{name}', expecting string of length "
+                f"{length} but only {left} bytes available"
+            )
+        offset += _LENGTH_SIZE + length
+
+
+def _length_at(data: bytes | memoryview, offset: int) -> int:
+    return int.from_bytes(data[offset : offset + _LENGTH_SIZE], "little")
 
 
 def _quoted(names: Sequence[str]) -> str:
