@@ -104,7 +104,11 @@ def table(cells: list[dict[str, Any]]) -> str:
     for engine in ("stub", "native"):
         for clients in CLIENTS:
             tutorial, ours = (
-                [c for c in cells if (c["engine"], c["clients"], c["model"]) == (engine, clients, m)]
+                [
+                    c
+                    for c in cells
+                    if (c["engine"], c["clients"], c["model"]) == (engine, clients, m)
+                ]
                 for m in ("tutorial_resnet18", "resnet18")
             )
             slow, fast = _throughputs(tutorial), _throughputs(ours)

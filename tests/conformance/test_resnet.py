@@ -85,7 +85,9 @@ def test_digits(resnets: Engines, digits: tuple[np.ndarray, np.ndarray]) -> None
             )
             rows = np.concatenate(list(logits))
         after = engine.statistics(DIGITS.name)["model_stats"][0]
-        return rows, {key: after[key] - before[key] for key in ("inference_count", "execution_count")}
+        return rows, {
+            key: after[key] - before[key] for key in ("inference_count", "execution_count")
+        }
 
     (stub, stub_counts), (native, native_counts) = (served(engine) for engine in resnets)
     for counts in (stub_counts, native_counts):

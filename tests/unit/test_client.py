@@ -6,10 +6,10 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import socketserver
 import subprocess
-import shutil
 import sys
 import threading
 from contextlib import contextmanager
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "model_repository" / "resnet18_digits")]
 
-import client  # noqa: E402
 import drawing  # noqa: E402
+
+import client  # noqa: E402
 
 HEIGHT, WIDTH = 8, 12  # unlike each other, so that a mix-up shows
 COLOURS = {

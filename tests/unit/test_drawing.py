@@ -10,7 +10,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "model_repository" / "resnet18_digits"))
 
-import drawing
+import drawing  # noqa: E402
 
 RED_ONES = [number % 10 == 0 for number in range(50)]
 
