@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, tensor: dict) -> dict[str, float]:
-    """Throughput and latencies of the requests that were sent and answered while all clients ran."""
+    """Throughput and latencies of what was sent and answered while all clients ran."""
     spans: list[tuple[float, float]] = []
     errors: list[BaseException] = []
     # Everybody's first request only warms up.

@@ -26,6 +26,7 @@ from triton_stub.engines.stub import StubEngine
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CLIENTS = (1, 4, 16)
+MODELS = ("tutorial_resnet18", "resnet18")
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def measure(repository: Path, arguments: argparse.Namespace) -> list[dict[str, A
     with NativeEngine(repository) as native, StubEngine(repository) as stub:
         for number in range(arguments.rounds):
             for clients in CLIENTS:
-                for model in ("tutorial_resnet18", "resnet18"):
+                for model in MODELS:
                     for engine in (stub, native):
                         before = engine.statistics(model)["model_stats"][0]
                         cell = {
@@ -98,18 +99,14 @@ def table(cells: list[dict[str, Any]]) -> str:
         f"ResNet18, 224 x 224 x 3 float32, HTTP, one image a request, {os.cpu_count()} CPU cores "
         f"({platform.machine()}); stub: jax {jax.__version__}. Median of the rounds (spread).",
         "",
-        "| engine | clients | tutorial images/s | ours images/s | gain | ours p50 ms | mean batch |",
+        "| engine | clients | tutorial, images/s | ours, images/s | gain | p50, ms | mean batch |",
         "|---|---|---|---|---|---|---|",
     ]
     for engine in ("stub", "native"):
         for clients in CLIENTS:
             tutorial, ours = (
-                [
-                    c
-                    for c in cells
-                    if (c["engine"], c["clients"], c["model"]) == (engine, clients, m)
-                ]
-                for m in ("tutorial_resnet18", "resnet18")
+                [cell for cell in cells if key == (cell["engine"], cell["clients"], cell["model"])]
+                for key in ((engine, clients, model) for model in MODELS)
             )
             slow, fast = _throughputs(tutorial), _throughputs(ours)
             gain = statistics.median(fast) / statistics.median(slow)

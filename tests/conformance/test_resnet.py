@@ -1,4 +1,4 @@
-"""The repository's own ResNets: one ``model.py``, the same answers from the stub and from Triton."""
+"""The repository's own ResNets: one ``model.py``, the same answers from both engines."""
 
 from __future__ import annotations
 
