@@ -148,6 +148,10 @@ class ImportScope:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
+        module = None if level or "." in name else self._modules.get(name)
+        if module is not None and not (fromlist and hasattr(module, "__path__")):
+            # Without waiting: another scope may be active for as long as its model loads.
+            return module
         self._note_path()
         # A relative import is made from inside the scope, so it is the scope's.
         if level == 0 and not self.owns(name):

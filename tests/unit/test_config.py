@@ -1,0 +1,371 @@
+"""``config.pbtxt``: reading, defaults, refusals, and the JSON that a model gets."""
+
+import json
+
+import pytest
+
+from triton_stub import config
+from triton_stub.errors import ConfigError, StatusCode
+
+INPUT = 'input { name: "I" data_type: TYPE_FP32 dims: [ -1 ] }\n'
+OUTPUT = 'output { name: "O" data_type: TYPE_FP32 dims: [ -1 ] }\n'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "m"
+    path.mkdir()
+    return path
+
+
+def load(folder, text):
+    (folder / "config.pbtxt").write_text(text, encoding="utf-8")
+    return config.load(folder)
+
+
+def printed(folder, text):
+    return config.to_dict(load(folder, text))
+
+
+def refusal(folder, text):
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text)
+    start, _, reason = str(caught.value).partition(": ")
+    assert start == str(folder / "config.pbtxt")
+    return reason
+
+
+# Reading
+
+
+def test_a_fault_is_told_with_file_line_and_column():
+    text = 'backend: "python"\nmax_batch_sizes: 8\n'
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, source="models/m/config.pbtxt")
+    assert str(caught.value).startswith("models/m/config.pbtxt:2:1 : ")
+    assert 'no field named "max_batch_sizes"' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_batch_size 8",
+        'max_batch_size: "8"',
+        "max_batch_size: 4294967296",
+        "max_batch_size: 1\nmax_batch_size: 2",
+        'input { name: "I" ',
+        "input { data_type: TYPE_FLOAT }",
+        "dynamic_batching { }\nsequence_batching { }",
+    ],
+)
+def test_text_that_is_no_configuration(text):
+    with pytest.raises(ConfigError, match=r"^config.pbtxt:\d+:\d+ : .* Expected a ModelConfig"):
+        config.parse(text)
+
+
+def test_bytes_that_are_no_text(folder):
+    (folder / "config.pbtxt").write_bytes(b'name: "\xff"')
+    with pytest.raises(ConfigError, match=r"^cannot read .*m/config.pbtxt: 'utf-8'"):
+        config.load(folder)
+
+
+def test_a_model_needs_no_configuration(folder):
+    loaded = config.to_dict(config.load(folder))
+    assert (loaded["name"], loaded["backend"], loaded["input"]) == ("m", "python", [])
+
+
+def test_another_file_name(folder):
+    (folder / "other.pbtxt").write_text("max_batch_size: 3")
+    assert config.load(folder, file_name="other.pbtxt").max_batch_size == 3
+
+
+# Defaults
+
+
+def test_what_a_minimal_configuration_becomes(folder):
+    text = (
+        'name: "m"\nbackend: "python"\nmax_batch_size: 8\n'
+        'input { name: "IN" data_type: TYPE_FP32 dims: [ -1 ] }\n'
+        'output { name: "OUT" data_type: TYPE_FP32 dims: [ -1 ] }\n'
+    )
+    assert config.to_json(load(folder, text)) == (
+        '{"name":"m","platform":"","backend":"python","runtime":"",'
+        '"version_policy":{"latest":{"num_versions":1}},"max_batch_size":8,'
+        '"input":[{"name":"IN","data_type":"TYPE_FP32","format":"FORMAT_NONE","dims":[-1],'
+        '"is_shape_tensor":false,"allow_ragged_batch":false,"optional":false,'
+        '"is_non_linear_format_io":false}],'
+        '"output":[{"name":"OUT","data_type":"TYPE_FP32","dims":[-1],"label_filename":"",'
+        '"is_shape_tensor":false,"is_non_linear_format_io":false}],'
+        '"batch_input":[],"batch_output":[],'
+        '"optimization":{"priority":"PRIORITY_DEFAULT","input_pinned_memory":{"enable":true},'
+        '"output_pinned_memory":{"enable":true},"gather_kernel_buffer_threshold":0,'
+        '"eager_batching":false},'
+        '"instance_group":[{"name":"m","kind":"KIND_CPU","count":1,"gpus":[],'
+        '"secondary_devices":[],"profile":[],"passive":false,"host_policy":""}],'
+        '"default_model_filename":"model.py","cc_model_filenames":{},"metric_tags":{},'
+        '"parameters":{},"model_warmup":[]}'
+    )
+
+
+def test_the_preferred_batch_size_is_the_largest(folder):
+    assert printed(folder, "max_batch_size: 8\ndynamic_batching { }")["dynamic_batching"] == {
+        "preferred_batch_size": [8],
+        "max_queue_delay_microseconds": 0,
+        "preserve_ordering": False,
+        "priority_levels": 0,
+        "default_priority_level": 0,
+        "priority_queue_policy": {},
+    }
+
+
+def test_a_preferred_batch_size_that_is_given_stays(folder):
+    text = "max_batch_size: 8\ndynamic_batching { preferred_batch_size: [ 2, 4 ] }"
+    assert printed(folder, text)["dynamic_batching"]["preferred_batch_size"] == [2, 4]
+
+
+def test_without_batches_there_is_no_preferred_size(folder):
+    assert printed(folder, "dynamic_batching { }")["dynamic_batching"]["preferred_batch_size"] == []
+
+
+def test_instance_groups_get_names_kinds_and_counts(folder):
+    text = 'instance_group [ { }, { name: "named" kind: KIND_MODEL count: 3 }, { count: -1 } ]'
+    groups = printed(folder, text)["instance_group"]
+    assert [(group["name"], group["kind"], group["count"]) for group in groups] == [
+        ("m_0", "KIND_CPU", 1),
+        ("named", "KIND_MODEL", 3),
+        ("m_2", "KIND_CPU", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("", {"latest": {"num_versions": 1}}),
+        ("version_policy { all { } }", {"all": {}}),
+        ("version_policy { specific { versions: [ 3, 1 ] } }", {"specific": {"versions": [3, 1]}}),
+        ("version_policy { }", {}),
+    ],
+)
+def test_version_policy(folder, text, policy):
+    assert printed(folder, text)["version_policy"] == policy
+
+
+# Refusals
+
+
+def test_the_name_is_that_of_the_folder(folder):
+    assert refusal(folder, 'name: "other"') == (
+        "unexpected directory name 'm' for model 'other', directory name must equal model name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("max_batch_size: -1", "'max_batch_size' must be non-negative value for m"),
+        ('platform: "python"', "unexpected platform type 'python' for m"),
+        (
+            "max_batch_size: 2 dynamic_batching { preferred_batch_size: 0 }",
+            "dynamic batching preferred size must be positive for m",
+        ),
+        (
+            "max_batch_size: 2 dynamic_batching { preferred_batch_size: 3 }",
+            "dynamic batching preferred size must be <= max batch size for m",
+        ),
+        (
+            "instance_group { kind: KIND_MODEL gpus: 0 }",
+            "instance group m_0 of model m has kind KIND_MODEL but specifies one or more GPUs",
+        ),
+        (
+            'instance_group { profile: "p" }',
+            "instance group m_0 of model m and platform specifies profile field which is only "
+            "supported for TensorRT models",
+        ),
+        ("instance_group { kind: 9 }", "instance group m_0 of model m has unexpected kind "
+         "KIND_AUTO"),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_is_refused(folder, text, reason):
+    assert refusal(folder, text) == reason
+
+
+@pytest.mark.parametrize(
+    ("tensor", "reason"),
+    [
+        ("data_type: TYPE_FP32 dims: 1", "model input must specify 'name'"),
+        ('name: "I" dims: 1', "model input 'I' must specify 'data_type'"),
+        ('name: "I" data_type: TYPE_FP32', "model input 'I' must specify 'dims'"),
+        (
+            'name: "I" data_type: TYPE_FP32 dims: 0',
+            "model input 'I' dimension must be integer >= 1, or -1 to indicate a variable-size "
+            "dimension",
+        ),
+        (
+            'name: "I" data_type: TYPE_FP32 dims: 1 reshape { shape: -2 }',
+            "model input 'I' reshape dimensions must be integer >= 1, or -1 to indicate a "
+            "variable-size dimension",
+        ),
+        (
+            'name: "I" data_type: TYPE_FP32 dims: 1 reshape { }',
+            "model input 'I' cannot have empty reshape for non-batching model as scalar tensors "
+            "are not supported",
+        ),
+        (
+            'name: "I" data_type: TYPE_FP32 format: FORMAT_NCHW dims: [ 1, 2 ]',
+            "model input NHWC/NCHW require 3 dims",
+        ),
+        (
+            'name: "I" data_type: TYPE_FP32 dims: 1 is_shape_tensor: true',
+            "shape tensors are only supported for TensorRT platform",
+        ),
+        (
+            'name: "I" data_type: TYPE_FP32 dims: 1 is_non_linear_format_io: true',
+            "Non-linear IO format is only supported for the TensorRT platform",
+        ),
+        (
+            'name: "I" data_type: 99 dims: 1',
+            "model input 'I' has data_type 99, which is no Triton datatype",
+        ),
+    ],
+)
+def test_an_input_that_is_refused(folder, tensor, reason):
+    assert refusal(folder, f"{OUTPUT} input {{ {tensor} }}") == f"{reason} for m"
+
+
+def test_an_output_is_checked_like_an_input(folder):
+    assert refusal(folder, f"{INPUT} output {{ dims: 1 }}") == (
+        "model output must specify 'name' for m"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape"),
+    [
+        ([1], []),
+        ([4], [2, 2]),
+        ([-1], [-1, 1]),
+        ([2, 4, -1, 6], [8, -1, 1, 6]),
+        ([-1, -1], [-1, 1, -1]),
+    ],
+)
+def test_a_reshape_of_the_same_size(folder, dims, shape):
+    text = f'name: "I" data_type: TYPE_FP32 dims: {dims} reshape {{ shape: {shape} }}'
+    entry = printed(folder, f"max_batch_size: 2 input {{ {text} }}")["input"][0]
+    assert entry["reshape"] == {"shape": shape}
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape", "what"),
+    [
+        ([4], [3], "size"),
+        ([3], [], "size"),
+        ([-1, 2], [2], "size"),
+        ([-1, 2], [-1, 3], "size"),
+        ([2, -1, 3], [3, -1, 2], "size"),
+        ([-1, -1], [-1], "number of variable-size dimensions"),
+    ],
+)
+def test_a_reshape_of_another_size(folder, dims, shape, what):
+    text = f'name: "I" data_type: TYPE_FP32 dims: {dims} reshape {{ shape: {shape} }}'
+    assert refusal(folder, f"max_batch_size: 2 input {{ {text} }}") == (
+        f"model input 'I' has different {what} for dims and reshape for m"
+    )
+
+
+def test_a_label_file_must_be_there(folder):
+    text = 'output { name: "O" data_type: TYPE_FP32 dims: 1 label_filename: "labels.txt" }'
+    assert refusal(folder, text) == (
+        f"failed to open text file for read {folder}/labels.txt: No such file or directory"
+    )
+    (folder / "labels.txt").write_text("zero\n")
+    assert load(folder, text).output[0].label_filename == "labels.txt"
+
+
+def test_the_code_of_a_refusal_is_the_servers(folder):
+    with pytest.raises(ConfigError) as invalid:
+        load(folder, "max_batch_size: -1")
+    assert invalid.value.code is StatusCode.INVALID_ARG
+    with pytest.raises(ConfigError) as internal:
+        load(folder, "instance_group { kind: 9 }")
+    assert internal.value.code is StatusCode.INTERNAL
+
+
+# JSON
+
+
+def test_64_bit_numbers_are_numbers(folder):
+    text = (
+        'input { name: "I" data_type: TYPE_FP32 dims: 9223372036854775807 }'
+        "dynamic_batching { max_queue_delay_microseconds: 18446744073709551615 }"
+    )
+    shown = printed(folder, text)
+    assert shown["input"][0]["dims"] == [9223372036854775807]
+    assert shown["dynamic_batching"]["max_queue_delay_microseconds"] == 18446744073709551615
+
+
+def test_64_bit_numbers_that_the_server_leaves_as_text(folder):
+    text = """
+        sequence_batching { state {
+            input_name: "I" output_name: "O" data_type: TYPE_FP32 dims: 1
+            initial_state { data_type: TYPE_FP32 dims: 1 zero_data: true name: "n" }
+        } }
+        instance_group { secondary_devices { kind: KIND_NVDLA device_id: 3 } }
+        optimization { cuda { graph_spec { input { key: "I" value { dim: 4 } } } } }
+    """
+    shown = printed(folder, text)
+    state = shown["sequence_batching"]["state"][0]
+    assert state["dims"] == [1]
+    assert state["initial_state"][0]["dims"] == ["1"]
+    assert shown["instance_group"][0]["secondary_devices"][0]["device_id"] == "3"
+    assert shown["optimization"]["cuda"]["graph_spec"][0]["input"] == {"I": {"dim": ["4"]}}
+
+
+def test_map_keys_are_text_in_order(folder):
+    text = """
+        max_batch_size: 1
+        dynamic_batching {
+            priority_queue_policy { key: 10 value { } }
+            priority_queue_policy { key: 9 value { } }
+        }
+        parameters { key: "b" value { string_value: "1" } }
+        parameters { key: "a" value { string_value: "2" } }
+    """
+    shown = printed(folder, text)
+    assert list(shown["dynamic_batching"]["priority_queue_policy"]) == ["9", "10"]
+    assert list(shown["parameters"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("0.1", "0.1"),
+        ("1", "1"),
+        ("0.333333333", "0.333333343"),
+        ("16777216", "16777216"),
+        ("-0.5", "-0.5"),
+        ("123456.789", "123456.789"),
+        ("1e-10", "1e-10"),
+    ],
+)
+def test_floats_have_the_digits_of_the_server(folder, number, shown):
+    text = (
+        "sequence_batching { control_input { control { kind: CONTROL_SEQUENCE_START "
+        f"fp32_false_true: {number} }} }} }}"
+    )
+    control = printed(folder, text)["sequence_batching"]["control_input"][0]["control"][0]
+    assert json.dumps(control["fp32_false_true"]) == f"[{shown}]"
+
+
+def test_the_json_has_no_blanks_and_keeps_letters(folder):
+    text = 'parameters { key: "größe" value { string_value: "☃ \\"q\\"\\n" } }'
+    assert '"parameters":{"größe":{"string_value":"☃ \\"q\\"\\n"}}' in config.to_json(
+        load(folder, text)
+    )
+
+
+def test_what_is_not_set_is_absent_and_what_is_empty_is_there(folder):
+    absent = printed(folder, INPUT)
+    assert not {"dynamic_batching", "model_transaction_policy", "response_cache"} & set(absent)
+    present = printed(folder, INPUT + "model_transaction_policy { }\nresponse_cache { }")
+    assert present["model_transaction_policy"] == {"decoupled": False}
+    assert present["response_cache"] == {"enable": False}
