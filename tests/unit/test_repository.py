@@ -98,6 +98,8 @@ def test_a_model_in_two_repositories_is_in_none(tmp_path, open_repository):
     with pytest.raises(LoadError, match=r"in more than one repository: .*one/model, .*two/model"):
         repository.load("model")
     assert refusal(repository)[0].endswith("'model' is not found")
+    (state,) = repository.index()
+    assert state.reason == "model appears in two or more repositories"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,17 +142,17 @@ class Repository:
 
     def index(self) -> list[ModelState]:
         """Every model on disk and its state."""
-        names = self.model_names()
+        found = Counter(folder.name for path in self.paths for folder in _folders(path))
+        states: list[ModelState] = []
         with self._lock:
-            return [
-                state
-                for name in names
-                for state in (
-                    [_state(name, *item) for item in sorted(self._models[name].items())]
-                    if name in self._models
-                    else [ModelState(name)]
-                )
-            ]
+            for name, times in sorted(found.items()):
+                if name in self._models:
+                    versions = sorted(self._models[name].items())
+                    states += [_state(name, *version) for version in versions]
+                else:
+                    reason = "model appears in two or more repositories" if times > 1 else ""
+                    states.append(ModelState(name, reason=reason))
+        return states
 
     def _ready(self, name: str) -> list[ServedModel]:
         versions = sorted(self._models.get(name, {}).items())

@@ -136,7 +136,9 @@ class HttpApp:
                 continue
             row = {"name": state.name}
             if state.version:
-                row |= {"version": state.version, "state": state.state}
+                row["version"] = state.version
+            if state.version or state.reason:
+                row["state"] = state.state
             if state.reason:
                 row["reason"] = state.reason
             rows.append(row)
