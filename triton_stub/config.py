@@ -136,7 +136,13 @@ def _normalize_instance_groups(config: Any) -> None:
 
 
 def validate(config: Any) -> None:
-    """Refuse what the server refuses for a Python model, in its words and order (MCU 1434-1880)."""
+    """Refuse what the server refuses for a Python model, in its words and order."""
+    _validate_when_polled(config)
+    _validate_when_loaded(config)
+
+
+def _validate_when_polled(config: Any) -> None:
+    # MCU 1434-1702. The server tells these reasons in its log only.
     name = config.name
     if not config.backend and config.platform != "ensemble":
         raise ConfigError(f"unexpected platform type '{config.platform}' for {name}")
@@ -149,15 +155,19 @@ def validate(config: Any) -> None:
             raise ConfigError(
                 f"dynamic batching preferred size must be <= max batch size for {name}"
             )
+
+
+def _validate_when_loaded(config: Any) -> None:
+    # MCU 292-425, 1712-1880. These are also in the repository's index.
     for group in config.instance_group:
-        _validate_instance_group(group, f"instance group {group.name} of model {name}")
+        _validate_instance_group(group, f"instance group {group.name} of model {config.name}")
     try:
         for tensor in config.input:
             _validate_tensor(tensor, "model input", config.max_batch_size)
         for tensor in config.output:
             _validate_tensor(tensor, "model output", config.max_batch_size)
     except ConfigError as error:
-        raise ConfigError(f"{error.message} for {name}") from None
+        raise ConfigError(f"{error.message} for {config.name}") from None
 
 
 def _validate_instance_group(group: Any, what: str) -> None:
