@@ -4,7 +4,7 @@ from collections import deque
 from itertools import accumulate
 
 import hypothesis.strategies as st
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -50,6 +50,7 @@ def queues(draw):
     return [pending(draw(rows), age, **draw(st.sampled_from(INPUT_SETS))) for age in ages]
 
 
+@settings(max_examples=300)
 @given(
     queue=queues(),
     preferred=preferred_sizes,

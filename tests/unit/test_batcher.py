@@ -38,6 +38,7 @@ def plan(scheduling, rows, age_us=0, **options):
         pytest.param(FOURS, [1] * 3, 3, id="what is there, if nobody may wait"),
         pytest.param(FOURS, [3, 2, 3], 3, id="a preferred size after one that is none"),
         pytest.param(ONLY_FOUR, [3, 3], 1, id="not beyond the largest preferred size"),
+        pytest.param(ONLY_FOUR, [4, 1, 1], 1, id="the preferred size, not the largest that fits"),
         pytest.param(ONLY_FOUR, [5, 1], 1, id="a single request may be beyond it"),
     ],
 )
@@ -191,6 +192,18 @@ def test_a_delayed_batch_goes_as_soon_as_it_is_full():
         batcher.put(request)
     thread.join(60)
     assert batches == [requests]
+
+
+def test_what_one_instance_leaves_another_takes():
+    batcher = Batcher(policy("dynamic_batching { max_queue_delay_microseconds: 600000000 }"))
+    batches = []
+    threads = [in_thread(batcher.next_batch, batches) for _ in range(2)]
+    requests = [pending(rows, enqueued=time.monotonic_ns()) for rows in (4, 8)]
+    for request in requests:
+        batcher.put(request)
+    for thread in threads:
+        thread.join(60)
+    assert sorted(batches, key=lambda batch: requests.index(batch[0])) == [[r] for r in requests]
 
 
 def test_closing_wakes_every_waiting_instance():

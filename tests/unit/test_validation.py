@@ -89,9 +89,16 @@ def test_reshape_fills_in_the_open_sizes_in_their_order():
     assert tensor["C"].to_numpy().shape == (2, 1, 5, 2, 1, 7)
 
 
+SCALAR = 'max_batch_size: 4 input { name: "A" data_type: TYPE_FP32 dims: [ 1 ] reshape { } }'
+
+
 def test_reshape_to_nothing_leaves_the_batch():
-    text = 'max_batch_size: 4 input { name: "A" data_type: TYPE_FP32 dims: [ 1 ] reshape { } }'
-    assert seen(request(A=np.zeros((3, 1), np.float32)), text)["A"].shape == (3,)
+    assert seen(request(A=np.zeros((3, 1), np.float32)), SCALAR)["A"].shape == (3,)
+
+
+def test_reshape_to_nothing_of_an_empty_batch():
+    text = refusal(request(A=np.zeros((0, 1), np.float32)), SCALAR)
+    assert "the batch size is 0" in text
 
 
 NOTE = (
