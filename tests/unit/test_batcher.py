@@ -195,12 +195,21 @@ def test_a_delayed_batch_goes_as_soon_as_it_is_full():
 
 
 def test_what_one_instance_leaves_another_takes():
-    batcher = Batcher(policy("dynamic_batching { max_queue_delay_microseconds: 600000000 }"))
-    batches = []
+    asked = set()
+
+    def clock():
+        asked.add(threading.get_ident())
+        return 0
+
+    batcher = Batcher(
+        policy("dynamic_batching { max_queue_delay_microseconds: 600000000 }"), clock=clock
+    )
+    requests, batches = [pending(4), pending(8)], []
+    batcher.put(requests[0])
     threads = [in_thread(batcher.next_batch, batches) for _ in range(2)]
-    requests = [pending(rows, enqueued=time.monotonic_ns()) for rows in (4, 8)]
-    for request in requests:
-        batcher.put(request)
+    while len(asked) < 2:  # who has looked at the clock, waits
+        time.sleep(0.001)
+    batcher.put(requests[1])
     for thread in threads:
         thread.join(60)
     assert sorted(batches, key=lambda batch: requests.index(batch[0])) == [[r] for r in requests]
