@@ -251,6 +251,12 @@ def test_a_repository_that_is_not_there(tmp_path, capsys):
     assert f"{tmp_path}/nothing is not a directory" in capsys.readouterr().err
 
 
+def test_a_repository_with_a_link_to_nowhere(tmp_path, capsys):
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert exit_code(tmp_path) == 1
+    assert capsys.readouterr().err.startswith("triton-stub: cannot read a model repository: ")
+
+
 def test_exit_on_error(tmp_path, capsys):
     write_model(tmp_path, code=BROKEN)
     assert exit_code(f"--model-repository={tmp_path}", "--exit-on-error=true") == 1

@@ -71,15 +71,30 @@ def test_models_are_found_in_alphabetical_order(tmp_path, open_repository):
     assert open_repository(tmp_path / "one", tmp_path / "two").model_names() == ["a", "b", "c"]
 
 
-def test_links_are_followed_and_broken_ones_left_alone(tmp_path, open_repository):
+def test_links_are_followed(tmp_path, open_repository):
     write_model(tmp_path / "elsewhere", "model")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "model").symlink_to(tmp_path / "elsewhere" / "model")
-    (tmp_path / "models" / "gone").symlink_to(tmp_path / "gone")
     repository = open_repository(tmp_path / "models")
     assert repository.model_names() == ["model"]
     repository.load("model")
     assert versions(repository) == [1]
+
+
+def test_a_link_to_nowhere_in_a_repository(tmp_path, repository):
+    write_model(tmp_path)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    for call in (repository.model_names, repository.index):
+        with pytest.raises(LoadError, match=r"cannot read a model repository: .*/gone"):
+            call()
+    with pytest.raises(LoadError, match=r"cannot read model 'model': .*/gone"):
+        repository.load("model")
+
+
+def test_a_link_to_nowhere_in_a_model(tmp_path, repository):
+    (write_model(tmp_path) / "2").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(LoadError, match=r"cannot read model 'model': .*/2"):
+        repository.load("model")
 
 
 @pytest.mark.parametrize("name", ["nobody", "", ".", "..", "a/b", "file"])

@@ -6,6 +6,7 @@ Sources: core ``src/model_repository_manager/model_repository_manager.cc`` (MRM)
 
 from __future__ import annotations
 
+import stat
 import threading
 import time
 from collections import Counter
@@ -58,7 +59,7 @@ class Repository:
 
     def model_names(self) -> list[str]:
         """Names of all models on disk, loaded or not, in alphabetical order."""
-        return sorted({folder.name for path in self.paths for folder in _folders(path)})
+        return sorted(self._names_on_disk())
 
     def load(self, name: str) -> None:
         """Load, or load again, every version that the model's policy names.
@@ -142,7 +143,7 @@ class Repository:
 
     def index(self) -> list[ModelState]:
         """Every model on disk and its state."""
-        found = Counter(folder.name for path in self.paths for folder in _folders(path))
+        found = self._names_on_disk()
         states: list[ModelState] = []
         with self._lock:
             for name, times in sorted(found.items()):
@@ -157,6 +158,15 @@ class Repository:
     def _ready(self, name: str) -> list[ServedModel]:
         versions = sorted(self._models.get(name, {}).items())
         return [model for _, model in versions if isinstance(model, ServedModel)]
+
+    def _names_on_disk(self) -> Counter[str]:
+        try:
+            return Counter(folder.name for path in self.paths for folder in _folders(path))
+        except OSError as error:
+            raise LoadError(
+                f"cannot read a model repository: {error}. Remove it, or make it readable; the "
+                "server serves nothing of such a repository."
+            ) from error
 
     def _directory(self, name: str) -> Path:
         found = [folder for path in self.paths for folder in _folders(path) if folder.name == name]
@@ -279,7 +289,8 @@ class Repository:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir())
+    """Directories in a directory; OSError if one entry is a link to nowhere, as on the server."""
+    return sorted(entry for entry in path.iterdir() if stat.S_ISDIR(entry.stat().st_mode))
 
 
 def _state(name: str, version: int, model: ServedModel | str) -> ModelState:
