@@ -232,6 +232,21 @@ def test_helpers_of_the_same_name(tmp_path, order):
         assert modules[name].later() == f"late {name}"
 
 
+def test_models_that_are_loaded_at_once(tmp_path):
+    names = "abcdefgh"
+    barrier = Barrier(len(names))
+
+    def load_and_use(name):
+        barrier.wait()
+        module = model(tmp_path / name, helped(tmp_path, name))
+        return module.helper.value, module.later(), module.later()
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        found = {name: pool.submit(load_and_use, name) for name in names}
+        for name, future in found.items():
+            assert future.result(PATIENCE) == (name, f"late {name}", f"late {name}")
+
+
 def test_two_instances_of_one_model_share_nothing(tmp_path):
     first = model(tmp_path, {"1/model.py": "import helper", "1/helper.py": "seen = []"})
     second = ImportScope(tmp_path / "1", {}).import_module(MODEL)
