@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shutil
 import socket
 import socketserver
@@ -22,18 +23,13 @@ import pytest
 from PIL import Image
 from tritonclient.utils import serialize_byte_tensor
 
+import client
 import triton_stub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "model_repository" / "resnet18_digits")]
-
-import drawing  # noqa: E402
-
-import client  # noqa: E402
-
+DRAWING = runpy.run_path(str(client.DIGITS / "drawing.py"))
 HEIGHT, WIDTH = 8, 12  # unlike each other, so that a mix-up shows
 COLOURS = {
     "red": (1, 0, 0),
@@ -402,7 +398,7 @@ def test_wrong_usage_exits_with_two(arguments, said, capsys):
 
 def run(folder: Path, *arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "client.py"), *arguments],
+        [sys.executable, client.__file__, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
@@ -536,7 +532,7 @@ def test_the_demo_prints_what_it_measured(url, digits, clients, tmp_path, capsys
     assert all(int(size) <= 4 for size, _ in sizes)
     with Image.open(path) as picture:
         colours = {colour for _, colour in picture.getcolors(1 << 24) or []}
-    assert drawing.WRONG_TILE in colours
+    assert DRAWING["WRONG_TILE"] in colours
 
 
 def test_the_demo_fails_below_the_accuracy_that_is_asked_for(url, digits, tmp_path, capsys):

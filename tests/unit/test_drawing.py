@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import runpy
+from types import SimpleNamespace
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "model_repository" / "resnet18_digits"))
+import client
 
-import drawing  # noqa: E402
-
+drawing = SimpleNamespace(**runpy.run_path(str(client.DIGITS / "drawing.py")))
 RED_ONES = [number % 10 == 0 for number in range(50)]
 
 
