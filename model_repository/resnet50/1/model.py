@@ -271,7 +271,10 @@ def read_arrays(network, shapes, options, version_dir):
     if path.suffix not in (".h5", ".safetensors") or not path.is_file():
         found = f"parameter weights is {weights!r}, and {path} is no weights file"
         expected = "imagenet, random, or the name of an .h5 or .safetensors file beside model.py"
-        raise mistake(found, expected, "correct config.pbtxt or put the file there")
+        remedy = "correct config.pbtxt or put the file there"
+        if (script := version_dir.parent / "train.py").is_file():
+            remedy = f"make the file with `python {script}`, or correct config.pbtxt"
+        raise mistake(found, expected, remedy)
     try:
         stored = read_file(path)
     except Exception as error:  # noqa: BLE001 (h5py and safetensors have no common one)
