@@ -173,7 +173,10 @@ def _advice(error: ServerError) -> str:
     if isinstance(cause, AttributeError) and cause.name == "TritonPythonModel":
         return "define `class TritonPythonModel` in that file"
     if "\nAt:\n" in error.message:
-        return "correct the model at the first line under 'At:' and start again"
+        return (
+            "what the error itself says; else correct the model at the first line under 'At:', "
+            "and start again"
+        )
     return "correct the model's class in that file and start again"
 
 

@@ -414,6 +414,8 @@ def test_a_defect_of_ours_is_an_answer(make, log, monkeypatch):
         ("dynamic_batching { priority_levels: 2 }", "priority_levels"),
         ("dynamic_batching { default_queue_policy { } }", "default_queue_policy"),
         ('backend: "onnxruntime"', "onnxruntime"),
+        ('runtime: "other.so"', "other.so"),
+        ('model_repository_agents { agents [ { name: "a" } ] }', "model_repository_agents"),
     ],
 )
 def test_what_is_not_imitated_is_refused(make, text, feature):
@@ -423,10 +425,13 @@ def test_what_is_not_imitated_is_refused(make, text, feature):
     assert running("model_0") == []
 
 
-def test_warmup_is_said_to_be_ignored(make, log):
-    make(config=f'{CONFIG} model_warmup [ {{ name: "w" }} ]')
+def test_what_is_ignored_is_said_to_be(make, log):
+    environment = 'key: "EXECUTION_ENV_PATH" value { string_value: "env.tar.gz" }'
+    make(config=f'{CONFIG} model_warmup [ {{ name: "w" }} ] parameters {{ {environment} }}')
     assert messages(log) == [
-        "model 'model': model_warmup is ignored by this release of triton_stub"
+        "model 'model': model_warmup is ignored by this release of triton_stub",
+        "model 'model': EXECUTION_ENV_PATH is ignored: the model runs in the environment of this "
+        "process",
     ]
 
 

@@ -132,6 +132,8 @@ def _check_supported(config: Any, log: Log) -> None:
         "dynamic_batching.priority_levels": batching.priority_levels > 0,
         "dynamic_batching.default_queue_policy": batching.HasField("default_queue_policy"),
         "dynamic_batching.priority_queue_policy": len(batching.priority_queue_policy) > 0,
+        "model_repository_agents": config.HasField("model_repository_agents"),
+        f'runtime: "{config.runtime}"': bool(config.runtime),
         f'backend: "{config.backend}"': config.backend not in ("", "python"),
     }
     features = [feature for feature, is_asked in asked.items() if is_asked]
@@ -140,11 +142,15 @@ def _check_supported(config: Any, log: Log) -> None:
             f"model '{config.name}' asks for {', '.join(features)}, which this release of "
             "triton_stub does not imitate: test this model with --triton-engine=native"
         )
-    if config.model_warmup:
-        log.note(
-            LogLevel.WARNING,
-            f"model '{config.name}': model_warmup is ignored by this release of triton_stub",
-        )
+    ignored = {
+        "model_warmup is ignored by this release of triton_stub": bool(config.model_warmup),
+        "EXECUTION_ENV_PATH is ignored: the model runs in the environment of this process": (
+            "EXECUTION_ENV_PATH" in config.parameters
+        ),
+    }
+    for text, is_asked in ignored.items():
+        if is_asked:
+            log.note(LogLevel.WARNING, f"model '{config.name}': {text}")
 
 
 def metadata(model: ServedModel, versions: Sequence[int]) -> dict[str, Any]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     import numpy as np
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Output tensors by name: ``result["fc_out"]`` is a numpy array.
+# Not compared: arrays have no plain equality.
+@dataclass(frozen=True, slots=True, eq=False)
+class Result(Mapping[str, "np.ndarray"]):
+    """A mapping of output names to numpy arrays, in the order of the response.
 
     BYTES outputs are object arrays of ``bytes``, BF16 outputs ``ml_dtypes.bfloat16`` arrays.
     """
@@ -37,10 +37,3 @@ class Result:
 
     def __len__(self) -> int:
         return len(self.outputs)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.outputs
-
-    def keys(self) -> Iterator[str]:
-        """Names of the outputs, in the order of the response."""
-        return iter(self.outputs)

@@ -93,7 +93,7 @@ def _name_problems(model: Any, names: list[str], outputs: Collection[str] | None
         if name not in names:
             yield (
                 f"output '{name}' is missing; the answer has {names}: return a Tensor of that name "
-                "in the InferenceResponse"
+                "in the InferenceResponse (Triton drops names that are not in the configuration)"
             )
     for name in dict.fromkeys(names):
         if name not in promised:
