@@ -87,7 +87,8 @@ def test_a_missing_output():
     assert complaint({"y": Y}) == [
         (
             "output 'word' is missing; the answer has ['y']: "
-            "return a Tensor of that name in the InferenceResponse"
+            "return a Tensor of that name in the InferenceResponse "
+            "(Triton drops names that are not in the configuration)"
         )
     ]
 
