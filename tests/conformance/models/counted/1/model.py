@@ -1,6 +1,4 @@
-"""Fails as it is asked to; waits when it is asked to, so that requests pile up behind it."""
-
-import time
+"""Fails as it is asked to."""
 
 import triton_python_backend_utils as pb_utils
 
@@ -9,8 +7,6 @@ class TritonPythonModel:
     def execute(self, requests):
         tensors = [request.inputs()[0].as_numpy() for request in requests]
         asked = {how for tensor in tensors for how in tensor.ravel().tolist()}
-        if b"wait" in asked:
-            time.sleep(1)
         if b"raise" in asked:
             raise ValueError("as asked")
         if b"too few" in asked:
