@@ -106,7 +106,8 @@ class Instance:
                     f"Python model {self.spec.model_file} does not implement `execute` method."
                 )
             try:
-                returned = self._model.execute(requests)
+                # Of the list that it gets, a model may do what it likes.
+                returned = self._model.execute(list(requests))
                 if inspect.iscoroutine(returned):
                     returned = self._run(returned)
             except BaseException as error:
