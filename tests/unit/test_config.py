@@ -321,18 +321,12 @@ def test_64_bit_numbers_that_the_server_leaves_as_text(folder):
 
 
 def test_map_keys_are_text_in_order(folder):
-    text = """
-        max_batch_size: 1
-        dynamic_batching {
-            priority_queue_policy { key: 10 value { } }
-            priority_queue_policy { key: 9 value { } }
-        }
-        parameters { key: "b" value { string_value: "1" } }
-        parameters { key: "a" value { string_value: "2" } }
-    """
-    shown = printed(folder, text)
-    assert list(shown["dynamic_batching"]["priority_queue_policy"]) == ["9", "10"]
-    assert list(shown["parameters"]) == ["a", "b"]
+    keys = ["10", "9", "100", "8", "11"]
+    numbers = "".join(f"priority_queue_policy {{ key: {key} value {{ }} }}" for key in keys)
+    texts = "".join(f'parameters {{ key: "{key}" value {{ }} }}' for key in keys)
+    shown = printed(folder, f"max_batch_size: 1 dynamic_batching {{ {numbers} }} {texts}")
+    assert list(shown["dynamic_batching"]["priority_queue_policy"]) == sorted(keys, key=int)
+    assert list(shown["parameters"]) == sorted(keys)
 
 
 @pytest.mark.parametrize(

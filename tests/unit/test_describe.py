@@ -4,6 +4,7 @@ import pytest
 from instances import PB_UTILS, loaded, model_class, new_instance, request
 
 from triton_stub.errors import InferenceError, LoadError
+from triton_stub.runtime.describe import describe
 
 
 @pytest.fixture
@@ -123,6 +124,17 @@ def test_a_message_that_is_no_text(told):
     before = "class Odd(Exception):\n    def __str__(self): return 3\n"
     assert told(initialize("raise Odd", before)).endswith(
         "MESSAGE UNAVAILABLE DUE TO EXCEPTION: TypeError: __str__ returned non-string (type int)"
+    )
+
+
+def test_neither_a_message_nor_a_place():
+    class Odd(Exception):
+        def __str__(self):
+            raise OSError("why")
+
+    assert describe(Odd()).startswith(
+        "Odd: <MESSAGE UNAVAILABLE DUE TO ANOTHER EXCEPTION>\n\n"
+        "MESSAGE UNAVAILABLE DUE TO EXCEPTION: OSError: why\n\nAt:\n"
     )
 
 

@@ -267,3 +267,26 @@ def test_a_model_that_did_not_load_is_not_finalized(tmp_path, log):
         instance.load()
     instance.unload()
     assert log.messages == []
+
+
+def test_tasks_that_a_model_leaves_behind_are_cancelled_before_finalize(tmp_path):
+    body = """
+        async def forever():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.seen.append("cancelled")
+
+        self.task = asyncio.create_task(forever())
+        await asyncio.sleep(0)
+    """
+    code = execute(body, "import asyncio", is_async=True)
+    code += "    seen = []\n    def finalize(self):\n        self.seen.append('finalized')\n"
+    instance = loaded(tmp_path, code)
+    seen = instance._model.seen
+    threads = threading.active_count()
+    instance.execute([])
+    assert threading.active_count() == threads + 1
+    instance.unload()
+    assert threading.active_count() == threads
+    assert seen == ["cancelled", "finalized"]

@@ -17,7 +17,8 @@ PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)
-def the_process_is_left_as_it_was(tmp_path):
+def the_process_is_left_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     modules, path, finders = sys.modules.copy(), sys.path.copy(), sys.meta_path.copy()
     yield
     assert sys.modules == modules
@@ -330,6 +331,19 @@ def test_a_folder_that_the_model_puts_first_wins_over_the_test_run(tmp_path, mon
     module = model(tmp_path, files)
     assert module.before is theirs
     assert module.mine.value == 7
+    assert sys.modules["mine"] is theirs
+
+
+def test_a_folder_of_the_test_run_that_is_called_like_a_version(tmp_path, monkeypatch):
+    files = {
+        "1/model.py": "def later():\n    from .helper import value\n    return value",
+        "1/helper.py": "value = 'mine'",
+    }
+    module = model(tmp_path / "m", files)
+    write_files(tmp_path / "theirs", {"1/helper.py": "value = 'theirs'"})
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [str(tmp_path / "theirs"), *sys.path])
+        assert module.later() == "mine"
 
 
 # Failures

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from triton_stub.pb_utils.response import InferenceResponse
 
 
+# For tasks that a model has left behind and that do not let themselves be cancelled.
+_LOOP_SECONDS = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """Where an instance runs and what its model is told: the ``args`` of ``initialize``."""
@@ -60,6 +64,7 @@ class Instance:
         self._sink = sink
         self._model: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = threading.Thread()
 
     def load(self) -> None:
         """Import the model and run ``initialize``; LoadError with the server's text if it fails."""
@@ -125,6 +130,7 @@ class Instance:
         """Run ``finalize``; what it raises is logged and swallowed, as on the server."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop_thread.join(_LOOP_SECONDS)
             self._loop = None
         model, self._model = self._model, None
         if _has(model, "finalize"):
@@ -146,10 +152,16 @@ class Instance:
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Wait for an ``async def execute`` on the instance's own loop, in a thread of its own."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(
-                target=_run_loop, args=(self._loop,), name=self.spec.instance_name, daemon=True
-            ).start()
+            # A factory, so that it does not become the event loop of this thread.
+            runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            self._loop = runner.get_loop()
+            self._loop_thread = threading.Thread(
+                target=_run_loop,
+                args=(runner,),
+                name=f"{self.spec.instance_name} loop",
+                daemon=True,
+            )
+            self._loop_thread.start()
         return asyncio.run_coroutine_threadsafe(_contained(coroutine), self._loop).result()
 
 
@@ -173,8 +185,7 @@ async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
         ) from error
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
+def _run_loop(runner: asyncio.Runner) -> None:
+    # Leaving the runner cancels what the model has left behind.
+    with runner:
+        runner.get_loop().run_forever()
