@@ -128,12 +128,12 @@ def test_a_message_that_is_no_text(told):
 
 
 def test_neither_a_message_nor_a_place():
-    class Odd(Exception):
+    class OddError(Exception):
         def __str__(self):
             raise OSError("why")
 
-    assert describe(Odd()).startswith(
-        "Odd: <MESSAGE UNAVAILABLE DUE TO ANOTHER EXCEPTION>\n\n"
+    assert describe(OddError()).startswith(
+        "OddError: <MESSAGE UNAVAILABLE DUE TO ANOTHER EXCEPTION>\n\n"
         "MESSAGE UNAVAILABLE DUE TO EXCEPTION: OSError: why\n\nAt:\n"
     )
 

@@ -17,14 +17,16 @@ PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)
-def the_process_is_left_as_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    modules, path, finders = sys.modules.copy(), sys.path.copy(), sys.meta_path.copy()
-    yield
-    assert sys.modules == modules
-    assert sys.path == path
-    assert sys.meta_path == finders
-    assert list(tmp_path.rglob("__pycache__")) == []
+def the_process_is_left_as_it_was(tmp_path):
+    # A patch of its own: what a test patches must be undone before this looks.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", False)
+        modules, path, finders = sys.modules.copy(), sys.path.copy(), sys.meta_path.copy()
+        yield
+        assert sys.modules == modules
+        assert sys.path == path
+        assert sys.meta_path == finders
+        assert list(tmp_path.rglob("__pycache__")) == []
 
 
 def scope_of(folder, files, **backend_modules):
