@@ -25,6 +25,9 @@ class Lines:
     def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
         self.records.append((level, message, file, line))
 
+    def note(self, level: LogLevel, message: str) -> None:
+        self.write(level, message, "", 0)
+
     @property
     def messages(self) -> list[str]:
         return [message for _, message, _, _ in self.records]

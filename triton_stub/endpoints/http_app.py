@@ -77,7 +77,7 @@ class HttpApp:
         except ServerError as error:
             response = _error(error, _JSON)
         except Exception as error:  # noqa: BLE001 - the client must not wait for ever
-            self._server.log().write(LogLevel.ERROR, traceback.format_exc(), __file__, 0)
+            self._server.log().note(LogLevel.ERROR, traceback.format_exc())
             response = _error(
                 InferenceError(
                     f"triton_stub failed to answer this request: {type(error).__name__}: {error}. "

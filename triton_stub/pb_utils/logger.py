@@ -26,6 +26,9 @@ class LogSink(Protocol):
     def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
         """Take one line; ``file`` and ``line`` are the caller's."""
 
+    def note(self, level: LogLevel, message: str) -> None:
+        """Take a line of this library's own."""
+
 
 def make_logger(sink: LogSink) -> type:
     """The ``Logger`` class of one model instance.

@@ -123,8 +123,8 @@ class Instance:
                 f"Failed to process the request(s) for model '{self.spec.instance_name}', "
                 f"message: {error.message}"
             )
-            self._sink.write(LogLevel.ERROR, message, __file__, 0)
-            raise InferenceError(message) from (error.__cause__ or error)
+            self._sink.note(LogLevel.ERROR, message)
+            raise InferenceError(message) from error.__cause__
 
     def unload(self) -> None:
         """Run ``finalize``; what it raises is logged and swallowed, as on the server."""
@@ -137,7 +137,7 @@ class Instance:
             try:
                 model.finalize()
             except BaseException as error:  # noqa: BLE001
-                self._sink.write(LogLevel.INFO, describe(error), __file__, 0)
+                self._sink.note(LogLevel.INFO, describe(error))
 
     def _new_model(self, model_class: Any) -> Any:
         if _has(model_class, "auto_complete_config"):
