@@ -7,6 +7,7 @@ on first use. Sources: core ``src/model_config_utils.cc``, named ``MCU`` below.
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +55,22 @@ def parse(text: str, *, source: str = CONFIG_FILENAME) -> Any:
     except text_format.ParseError as error:
         fault = str(error).rstrip(".")
         raise ConfigError(
-            f"{source}:{fault}. Expected a ModelConfig message in protobuf text format; "
-            "correct the line, every field is described in Triton's model configuration page."
+            f"{source}:{fault}. Expected {_expected(fault)}; correct the line, every field is "
+            "described in Triton's model configuration page."
         ) from None
     return message
+
+
+def _expected(fault: str) -> str:
+    """What could stand where the parser found a fault: a list of names where it tells of which."""
+    pool = schema().DESCRIPTOR.pool
+    if found := re.search(r'Enum type "([\w.]+)" has no value', fault):
+        values = pool.FindEnumTypeByName(found[1]).values
+        return f"one of {', '.join(value.name for value in values)}"
+    if found := re.search(r'Message type "([\w.]+)" has no field', fault):
+        fields = pool.FindMessageTypeByName(found[1]).fields
+        return f"one of {', '.join(field.name for field in fields)}"
+    return "a ModelConfig message in protobuf text format"
 
 
 def load(model_directory: Path, *, file_name: str = CONFIG_FILENAME) -> Any:

@@ -47,6 +47,22 @@ def test_a_fault_is_told_with_file_line_and_column():
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("input { data_type: TYPE_FLOAT }", {"TYPE_FP32", "TYPE_STRING"}),
+        ("instance_group { kind: CPU }", {"KIND_AUTO", "KIND_CPU"}),
+        ("max_batch: 8", {"max_batch_size"}),
+        ("sequence_batching { control_input { control { kin: 3 } } }", {"kind"}),
+    ],
+)
+def test_a_wrong_name_is_told_with_the_right_ones(text, names):
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text)
+    expected = str(caught.value).partition("Expected one of ")[2].partition(";")[0]
+    assert names <= set(expected.split(", "))
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "max_batch_size 8",
