@@ -75,7 +75,8 @@ def test_a_wrong_name_is_told_with_the_right_ones(text, names):
     ],
 )
 def test_text_that_is_no_configuration(text):
-    with pytest.raises(ConfigError, match=r"^config.pbtxt:\d+:\d+ : .* Expected (a ModelConfig|one of)"):
+    place = r"^config.pbtxt:\d+:\d+ : "
+    with pytest.raises(ConfigError, match=place + r".* Expected (a ModelConfig|one of)"):
         config.parse(text)
 
 
