@@ -5,6 +5,7 @@ Names follow NVIDIA's own in-process Python API (core ``python/tritonserver``).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -78,7 +79,8 @@ class Server:
         self._log = Log(verbose=log_verbose, echo=echo_log)
         self._repository = Repository([Path(path) for path in model_repository], self._log)
         self._endpoints: list[HttpEndpoint] = []
-        self._client_endpoint: HttpEndpoint | None = None
+        self._own_endpoint: HttpEndpoint | None = None
+        self._opening = threading.Lock()
         self._live = False
 
     def start(self) -> Self:
@@ -114,7 +116,7 @@ class Server:
         finally:
             while self._endpoints:
                 self._endpoints.pop().stop()
-            self._client_endpoint = None
+            self._own_endpoint = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -177,8 +179,8 @@ class Server:
 
         The endpoint closes with the server, or with its own ``stop()``.
         """
-        # The two methods that open a door reach upwards, on first use: they are part of the
-        # pinned face, and the package without the serve extra must import.
+        # The one import that runs upwards: the method is part of the pinned face. On first use,
+        # because the package must import without the serve extra.
         from triton_stub.endpoints.http import HttpEndpoint
 
         self._check_live()
@@ -186,13 +188,19 @@ class Server:
         self._endpoints.append(endpoint)
         return endpoint
 
+    @property
+    def http_url(self) -> str:
+        """``"host:port"`` of an HTTP endpoint of the server's own, opened at the first asking."""
+        with self._opening:
+            if self._own_endpoint is None:
+                self._own_endpoint = self.serve(http_port=0)
+            return self._own_endpoint.http_url
+
     def client(self) -> tritonclient.http.InferenceServerClient:
         """A real ``tritonclient.http`` client that talks to this server; close it after use."""
         from tritonclient.http import InferenceServerClient
 
-        if self._client_endpoint is None:
-            self._client_endpoint = self.serve(http_port=0)
-        return InferenceServerClient(self._client_endpoint.http_url)
+        return InferenceServerClient(self.http_url)
 
     def find(self, name: str, version: int = NEWEST) -> ServedModel:
         """The loaded model behind a name; InferenceError in the server's words if there is none."""

@@ -331,10 +331,6 @@ ANSWERED = {
     "header with something behind": (GOOD, {LENGTH: f"{len(GOOD)}junk"}),
     "outputs": (document(outputs=[{"name": "SUM"}]), {}),
     "no outputs": (document(outputs=[]), {}),
-    "output twice": (
-        document(outputs=[{"name": "SUM"}, {"name": "SUM", "parameters": {"binary_data": True}}]),
-        {},
-    ),
     "binary output": (
         document(outputs=[{"name": "SUM", "parameters": {"binary_data": True}}]), {},
     ),
@@ -396,6 +392,22 @@ VALUES = [
 def test_json_values(both_urls: tuple[str, str], datatype: str, data: list[Any]) -> None:
     entry = tensor(datatype, datatype=datatype, shape=[len(data)], data=data)
     infer(both_urls, document(entry), model="types")
+
+
+def test_output_twice(both_urls: tuple[str, str]) -> None:
+    """Newer than the oracle: refused since r26.05, where 2.51 merges them.
+
+    Source: core, ``src/infer_request.cc``, ``InferenceRequest::AddOriginalRequestedOutput``.
+    """
+    outputs = [{"name": "SUM"}, {"name": "SUM", "parameters": {"binary_data": True}}]
+    body = document(outputs=outputs, id="my-id")
+    stub, native = (ask(url, "POST", "/v2/models/add/infer", body) for url in both_urls)
+    assert native == ask(
+        both_urls[1], "POST", "/v2/models/add/infer", document(outputs=outputs[:1], id="my-id")
+    )
+    assert stub.status == 400
+    refusal = {"error": "[request id: my-id] output 'SUM' already exists in request"}
+    assert stub.document == repr(refusal)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -172,18 +172,19 @@ def test_a_sequence_may_have_a_name() -> None:
     assert request.correlation_id == "one"
 
 
-def test_the_first_request_for_an_output_counts() -> None:
+def test_requested_outputs_and_their_formats() -> None:
     request, formats = decode_document(
         inputs=[],
-        outputs=[
-            {"name": "A", "parameters": {"binary_data": True}},
-            {"name": "B"},
-            {"name": "A"},
-        ],
+        outputs=[{"name": "A", "parameters": {"binary_data": True}}, {"name": "B"}],
         parameters={"binary_data_output": True},
     )
     assert list(request.requested_outputs) == ["A", "B"]
     assert [formats.is_binary(name) for name in "ABC"] == [True, False, True]
+
+
+def test_an_output_asked_for_twice_is_for_the_core_to_refuse() -> None:
+    request, _ = decode_document(inputs=[], outputs=[{"name": "A"}, {"name": "B"}, {"name": "A"}])
+    assert list(request.requested_outputs) == ["A", "B", "A"]
 
 
 def test_reads_what_the_official_client_asks_for() -> None:

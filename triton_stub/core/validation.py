@@ -80,7 +80,7 @@ class Validator:
     def _check_no_duplicates(self, request: InferenceRequest) -> None:
         for what, names in (
             ("input", [tensor.name for tensor in request.inputs]),
-            # Since Triton 24.11; 2.51 merges duplicate outputs silently.
+            # Since r26.05 (AddOriginalRequestedOutput); 2.51 merges duplicate outputs silently.
             ("output", request.requested_outputs),
         ):
             seen: set[str] = set()

@@ -67,13 +67,14 @@ def decode(
     blobs = _Blobs(body, json_size, model_name)
     inputs = _inputs(document, blobs, request_id)
     blobs.check_all_used()
-    formats = OutputFormats(_outputs(document), parameters.binary_data_output)
+    outputs = _outputs(document)
+    formats = OutputFormats(dict(outputs), parameters.binary_data_output)
     request = InferenceRequest(
         model_name=model_name,
         model_version=model_version,
         request_id=request_id,
         inputs=inputs,
-        requested_outputs=tuple(formats.by_name),
+        requested_outputs=[name for name, _ in outputs],
         parameters=parameters.own,
         correlation_id=parameters.sequence_id,
         flags=parameters.flags,
@@ -265,11 +266,11 @@ def _data(
     return http_data.read(name, datatype, max(count, 0), data)
 
 
-def _outputs(document: Any) -> dict[str, bool]:
-    """Requested outputs, and whether each is wanted as binary data; the first of equals counts."""
-    formats: dict[str, bool] = {}
+def _outputs(document: Any) -> list[tuple[str, bool]]:
+    """Requested outputs, and whether each is wanted as binary data."""
+    outputs: list[tuple[str, bool]] = []
     if not http_json.has(document, "outputs"):
-        return formats
+        return outputs
     for entry in required(document, "outputs", as_array):
         parameters = entry["parameters"] if http_json.has(entry, "parameters") else None
         if http_json.has(parameters, "shared_memory_region"):
@@ -281,8 +282,8 @@ def _outputs(document: Any) -> dict[str, bool]:
             raise _not_served(f"output '{name}' as classification")
         if http_json.has(parameters, "shared_memory_region"):
             raise _not_served(f"output '{name}' in shared memory")
-        formats.setdefault(name, optional(parameters, "binary_data", as_bool, default=False))
-    return formats
+        outputs.append((name, optional(parameters, "binary_data", as_bool, default=False)))
+    return outputs
 
 
 def _check_shared_memory_alone(parameters: dict[str, Any]) -> None:

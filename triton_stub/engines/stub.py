@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from tritonclient.utils import (
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from tritonclient.http import InferenceServerClient
 
     from triton_stub.core.result import Result
-    from triton_stub.endpoints.http import HttpEndpoint
 
 _TAIL = 40  # lines of the log that are shown with an error
 
@@ -62,8 +60,6 @@ class StubEngine:
         log_verbose: bool = False,
     ) -> None:
         self._repository = model_repository
-        self._lock = threading.Lock()
-        self._endpoint: HttpEndpoint | None = None
         self.server = Server(
             model_repository,
             model_control_mode="none" if models is None else "explicit",
@@ -87,10 +83,7 @@ class StubEngine:
     @property
     def http_url(self) -> str:
         """``"host:port"`` of a real HTTP endpoint, opened when it is first asked for."""
-        with self._lock:
-            if self._endpoint is None:
-                self._endpoint = self.server.serve(http_port=0)
-            return self._endpoint.http_url
+        return self.server.http_url
 
     def model(self, name: str, version: str = "") -> Model:
         """The handle of a model: ``execute`` with an exact batch, ``infer`` as NVIDIA spells it."""
@@ -148,9 +141,7 @@ class StubEngine:
 
     def client(self) -> InferenceServerClient:
         """Return a new tritonclient; it is the caller's to close, and for one thread only."""
-        from tritonclient.http import InferenceServerClient
-
-        return InferenceServerClient(self.http_url)
+        return self.server.client()
 
     def log(self) -> str:
         """Return what the server and its models have logged; also after :meth:`stop`."""
