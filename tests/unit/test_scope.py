@@ -383,3 +383,114 @@ def test_a_scope_may_be_entered_again_from_within(tmp_path):
         module = scope.import_module(MODEL)
         assert sys.modules[MODEL] is module
     assert MODEL not in sys.modules
+
+
+# Turns
+
+
+def in_a_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result(PATIENCE)
+
+
+def test_another_scope_has_its_turn_while_one_is_suspended(tmp_path):
+    first = scope_of(tmp_path / "a", {"1/model.py": "value = 'a'"})
+    second = scope_of(tmp_path / "b", {"1/model.py": "value = 'b'"})
+    with first.active():
+        mine = first.import_module(MODEL)
+        with first.suspended():
+            assert MODEL not in sys.modules
+            assert in_a_thread(lambda: second.import_module(MODEL)).value == "b"
+        assert sys.modules[MODEL] is mine
+    assert MODEL not in sys.modules
+
+
+def test_a_thread_of_a_scope_that_is_loading_may_suspend_it(tmp_path):
+    first = scope_of(tmp_path / "a", {"1/model.py": ""})
+    second = scope_of(tmp_path / "b", {"1/model.py": "value = 'b'"})
+
+    def load_another():
+        with first.suspended():
+            return in_a_thread(lambda: second.import_module(MODEL)).value
+
+    with first.active():
+        mine = first.import_module(MODEL)
+        assert in_a_thread(load_another) == "b"
+        assert sys.modules[MODEL] is mine
+
+
+def test_a_suspended_scope_imports_in_another_thread(tmp_path):
+    files = {
+        "1/model.py": "def later():\n    import late\n    return late.value",
+        "late.py": "value = 3",
+    }
+    scope = scope_of(tmp_path, files)
+    with scope.active():
+        module = scope.import_module(MODEL)
+        with scope.suspended():
+            assert in_a_thread(module.later) == 3
+            assert MODEL not in sys.modules
+        assert sys.modules["late"].value == 3
+
+
+def test_an_import_may_suspend_its_scope(tmp_path, monkeypatch):
+    second = scope_of(tmp_path / "b", {"1/model.py": "value = 'b'"})
+    tools = ModuleType("tools")
+    monkeypatch.setitem(sys.modules, "tools", tools)
+    files = {
+        "1/model.py": "def later():\n    import late\n    return late.value",
+        "late.py": "import tools\nvalue = tools.load_another()",
+    }
+    scope = scope_of(tmp_path / "a", files)
+    module = scope.import_module(MODEL)
+
+    def load_another():
+        with scope.suspended():
+            return in_a_thread(lambda: second.import_module(MODEL)).value
+
+    tools.load_another = load_another
+    assert module.later() == "b"
+    assert in_a_thread(load_another) == "b", "nothing is active: nothing happens"
+
+
+def test_another_thread_s_import_is_finished_before_the_scope_gives_up_its_turn(
+    tmp_path, monkeypatch
+):
+    tools = ModuleType("tools")
+    tools.inside, tools.go_on = Event(), Event()
+    monkeypatch.setitem(sys.modules, "tools", tools)
+    files = {
+        "1/model.py": "def later():\n    import late\n    return late.value",
+        "late.py": "import tools\ntools.inside.set()\nvalue = tools.go_on.wait(60)",
+    }
+    scope = scope_of(tmp_path, files)
+    with scope.active(), ThreadPoolExecutor(1) as pool:
+        module = scope.import_module(MODEL)
+        late = pool.submit(module.later)
+        assert tools.inside.wait(PATIENCE)
+        with scope.suspended():
+            assert "late" in sys.modules
+            tools.go_on.set()
+            assert late.result(PATIENCE) is True
+            assert "late" not in sys.modules
+
+
+def test_two_threads_may_suspend_a_scope_at_once(tmp_path):
+    scope = scope_of(tmp_path, {"1/model.py": ""})
+    inside, go_on = Event(), Event()
+
+    def suspend():
+        with scope.suspended():
+            inside.set()
+            return go_on.wait(PATIENCE)
+
+    with scope.active(), ThreadPoolExecutor(1) as pool:
+        mine = scope.import_module(MODEL)
+        other = pool.submit(suspend)
+        assert inside.wait(PATIENCE)
+        with scope.suspended():
+            pass
+        assert MODEL not in sys.modules
+        go_on.set()
+        assert other.result(PATIENCE)
+        assert sys.modules[MODEL] is mine

@@ -19,6 +19,7 @@ import builtins
 import contextlib
 import sys
 import threading
+from collections import Counter
 from importlib.machinery import PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -47,13 +48,15 @@ class ImportScope:
         self._owned: dict[str, bool] = {}
         self._finder = _ScopeFinder(self)
         self._builtins = {**vars(builtins), "__import__": self._import}
-        self._users = 0
+        self._loading = 0  # how often ``active`` is entered
+        self._waiting = 0  # how often ``suspended`` is entered
+        self._imports: Counter[int] = Counter()  # under way, by thread
         self._process_modules: dict[str, ModuleType] = {}
         self._process_path: list[str] = []
 
     def import_module(self, name: str) -> ModuleType:
         """Import ``1.model`` or any other module of the scope."""
-        with self.active():
+        with self._importing():
             # Not importlib.import_module: C code imports this way, and tracebacks show which.
             __import__(name)
             return sys.modules[name]
@@ -62,18 +65,65 @@ class ImportScope:
     def active(self) -> Iterator[None]:
         """Let the process see the scope's modules and path for a while, in place of its own."""
         with self._turn:
-            self._turn.wait_for(lambda: ImportScope._active in (None, self))
-            if not self._users:
-                self._swap_in()
-            self._users += 1
+            self._loading += 1
+            self._take_turn()
         try:
             yield
         finally:
             with self._turn:
-                self._users -= 1
-                if not self._users:
-                    self._swap_out()
-                    self._turn.notify_all()
+                self._loading -= 1
+                self._end_turn()
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Let other scopes have their turn while this thread waits for one of them.
+
+        For a model that loads another one in ``initialize``, from any of its threads: whoever
+        entered ``active`` may be waiting for that thread. An import that another thread has under
+        way is finished first.
+        """
+        thread = threading.get_ident()
+        with self._turn:
+            imports = self._imports.pop(thread, 0)
+            self._waiting += 1
+            self._end_turn()
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._waiting -= 1
+                if imports:
+                    self._imports[thread] = imports
+                self._take_turn()
+
+    @contextlib.contextmanager
+    def _importing(self) -> Iterator[None]:
+        thread = threading.get_ident()
+        with self._turn:
+            self._imports[thread] += 1
+            self._take_turn()
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._imports[thread] -= 1
+                self._imports += Counter()  # drops zeros
+                self._end_turn()
+
+    def _is_wanted(self) -> bool:
+        return bool(self._imports) or (self._loading > 0 and not self._waiting)
+
+    def _take_turn(self) -> None:
+        self._turn.wait_for(
+            lambda: ImportScope._active in (None, self) or not self._is_wanted(),
+        )
+        if ImportScope._active is None and self._is_wanted():
+            self._swap_in()
+
+    def _end_turn(self) -> None:
+        if ImportScope._active is self and not self._is_wanted():
+            self._swap_out()
+            self._turn.notify_all()
 
     def owns(self, name: str) -> bool:
         """True if ``name`` is this model's business and not the process's.
@@ -156,7 +206,7 @@ class ImportScope:
         # A relative import is made from inside the scope, so it is the scope's.
         if level == 0 and not self.owns(name):
             return __import__(name, globals, locals, fromlist or (), level)
-        with self.active():
+        with self._importing():
             return __import__(name, globals, locals, fromlist or (), level)
 
 
