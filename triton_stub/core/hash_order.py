@@ -1,19 +1,22 @@
-"""The order in which the server visits a request's inputs.
+"""The order in which the server visits what it keeps in a ``std::unordered_map``.
 
-The core keeps them in a ``std::unordered_map``. That order decides which of several faults is
-told, and in which order a model finds its inputs; it looks random but is a function of the names
-and of the order in which the client sent them. Source: libstdc++, ``hash_bytes.cc`` (the 64-bit
-hash) and ``bits/hashtable.h`` (where a new node goes); checked against the real server.
+It looks random but is a function of the hashes and of the order in which they were put in. That
+order decides which of several faults of a request is told, in which order a model finds its
+inputs, and in which order the metrics of a family are printed. Source: libstdc++,
+``hash_bytes.cc`` (the 64-bit hash) and ``bits/hashtable.h`` (where a new node goes); checked
+against the real server.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
+
+Key = TypeVar("Key")
 
 _MASK = 2**64 - 1
 _MULTIPLIER = 0xC6A4A7935BD1E995
@@ -25,33 +28,45 @@ _BUCKETS = (13, 29, 59, 127, 257, 541, 1109, 2357, 5087, 10273, 20753)
 @lru_cache(maxsize=4096)
 def visited(names: tuple[str, ...]) -> tuple[int, ...]:
     """Indices of ``names``, which were put into a map in this order, as an iteration meets them."""
-    hashes = [_hash(name.encode()) for name in names]
-    order: list[int] = []
-    size = _BUCKETS[0]
-    for index in range(len(names)):
-        if len(order) == size:
-            size = _BUCKETS[bisect_left(_BUCKETS, 2 * size)]
-            order = _inserted(order, hashes, size)
-        _insert(order, index, hashes, size)
+    order = HashOrder[int]()
+    for index, name in enumerate(names):
+        order.insert(index, string_hash(name))
     return tuple(order)
 
 
-def _inserted(indices: Iterable[int], hashes: Sequence[int], size: int) -> list[int]:
-    order: list[int] = []
-    for index in indices:
-        _insert(order, index, hashes, size)
-    return order
+class HashOrder(Generic[Key]):
+    """Keys in the order in which an iteration over a ``std::unordered_map`` meets them."""
+
+    def __init__(self) -> None:
+        self._size = _BUCKETS[0]
+        self._nodes: list[tuple[Key, int]] = []
+
+    def __iter__(self) -> Iterator[Key]:
+        return (key for key, _ in self._nodes)
+
+    def insert(self, key: Key, hashed: int) -> None:
+        """Put in a key that is not there yet; ``hashed`` is what C++ makes of it."""
+        if len(self._nodes) == self._size:
+            self._size = _BUCKETS[bisect_left(_BUCKETS, 2 * self._size)]
+            nodes, self._nodes = self._nodes, []
+            for node in nodes:
+                self._insert(*node)
+        self._insert(key, hashed)
+
+    def remove(self, key: Key) -> None:
+        """Take out a key; the others stay where they are, and the map stays as large."""
+        del self._nodes[next(at for at, node in enumerate(self._nodes) if node[0] == key)]
+
+    def _insert(self, key: Key, hashed: int) -> None:
+        """Put a node before the first one of its bucket, or first of all if that is empty."""
+        bucket = hashed % self._size
+        places = (at for at, node in enumerate(self._nodes) if node[1] % self._size == bucket)
+        self._nodes.insert(next(places, 0), (key, hashed))
 
 
-def _insert(order: list[int], index: int, hashes: Sequence[int], size: int) -> None:
-    """Put a node before the first one of its bucket, or first of all if the bucket is empty."""
-    bucket = hashes[index] % size
-    place = next((at for at, other in enumerate(order) if hashes[other] % size == bucket), 0)
-    order.insert(place, index)
-
-
-def _hash(data: bytes) -> int:
+def string_hash(text: str) -> int:
     """``std::hash<std::string>``: MurmurHash64A with libstdc++'s seed."""
+    data = text.encode()
     value = _SEED ^ (len(data) * _MULTIPLIER & _MASK)
     whole = len(data) & ~7
     for start in range(0, whole, 8):
@@ -61,6 +76,14 @@ def _hash(data: bytes) -> int:
     if len(data) > whole:
         value = (value ^ int.from_bytes(data[whole:], "little")) * _MULTIPLIER & _MASK
     return _mixed(_mixed(value) * _MULTIPLIER & _MASK)
+
+
+def combined_hash(parts: Iterable[str]) -> int:
+    """Hash of several strings, the way ``prometheus-cpp`` combines them (``detail/hash.h``)."""
+    value = 0
+    for part in parts:
+        value ^= string_hash(part) + 0x9E3779B9 + (value << 6) + (value >> 2) & _MASK
+    return value
 
 
 def _mixed(value: int) -> int:
