@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from comparing import Engines
+from hypothesis import settings
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine
@@ -18,12 +19,32 @@ from triton_stub.engines.stub import StubEngine
 
 MODELS = Path(__file__).parent / "models"
 
+# See probing.examples: 25 times as many as a run of every day.
+settings.register_profile("nightly", deadline=None, max_examples=25 * 100)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marks that say what a case shows."""
+    for mark in (
+        "rule(id, ...): rules of rules.toml that the case shows",
+        "deviation(key): the case shows a deliberate deviation, of triton_stub/deviations.py",
+        "newer(release, source): newer than the real server of this suite; shown on the stub alone",
+        "examples(count): how many random examples the case draws; set by probing.examples",
+    ):
+        config.addinivalue_line("markers", mark)
+
 
 @pytest.fixture(scope="session")
 def engines() -> Iterator[Engines]:
     """The stub and the real server with the models of this folder."""
     with NativeEngine(MODELS) as native, StubEngine(MODELS) as stub:
         yield Engines(stub, native)
+
+
+@pytest.fixture(scope="session")
+def stub(engines: Engines) -> Engine:
+    """The stub alone, for what the real server does not survive, or is too old for."""
+    return engines.stub
 
 
 @pytest.fixture(scope="session", params=["stub", "native"])
