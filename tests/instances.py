@@ -9,7 +9,8 @@ from textwrap import dedent, indent
 import numpy as np
 
 from triton_stub import datatypes
-from triton_stub.pb_utils import InferenceRequest, Tensor
+from triton_stub.core.metrics import Metrics
+from triton_stub.pb_utils import InferenceRequest, InferenceResponse, Tensor
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.runtime.instance import Instance, InstanceSpec
 
@@ -31,6 +32,20 @@ class Lines:
     @property
     def messages(self) -> list[str]:
         return [message for _, message, _, _ in self.records]
+
+
+@dataclass
+class Surroundings:
+    """A server that has nothing but a log."""
+
+    log: Lines
+    instance_name: str
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def infer(self, request, *, decoupled):
+        raise NotImplementedError
+
+    load_model = unload_model = is_model_ready = infer
 
 
 def write_files(folder: Path, files: dict[str, str]) -> Path:
@@ -65,7 +80,7 @@ def new_instance(folder: Path, files: dict[str, str] | str, log: Lines | None = 
         model_config='{"name":"m"}',
         instance_name=f"{folder.name}_0",
     )
-    return Instance(spec, log or Lines())
+    return Instance(spec, Surroundings(log or Lines(), spec.instance_name))
 
 
 def loaded(folder: Path, files: dict[str, str] | str, log: Lines | None = None) -> Instance:
@@ -82,7 +97,26 @@ def received(name: str, array: np.ndarray) -> Tensor:
     return Tensor._received(name, datatype, array.shape, array)
 
 
-def request(*outputs: str, **inputs: np.ndarray) -> InferenceRequest:
+@dataclass
+class Client:
+    """A client that keeps what is sent to it; None stands for the bare end."""
+
+    decoupled: bool = False
+    cancelled: bool = False
+    abandoned: bool = False
+    got: list[tuple[InferenceResponse | None, bool]] = field(default_factory=list)
+
+    def respond(self, response: InferenceResponse | None, *, final: bool) -> None:
+        self.got.append((response, final))
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
+def request(*outputs: str, client: Client | None = None, **inputs: np.ndarray) -> InferenceRequest:
     """A request as ``execute`` gets it, which asks for ``outputs``."""
     tensors = [received(name, array) for name, array in inputs.items()]
-    return InferenceRequest._received(tensors, outputs, parameters={})
+    return InferenceRequest._received(tensors, outputs, parameters={}, channel=client or Client())

@@ -6,12 +6,13 @@ Names follow NVIDIA's own in-process Python API (core ``python/tritonserver``).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from triton_stub import config as model_config
 from triton_stub.core import model as core_model
+from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
 from triton_stub.core.repository import NEWEST, ModelState, Repository, describe_failures
 from triton_stub.core.request import InferenceRequest, InferenceResponse, Parameter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import tritonclient.http
 
     from triton_stub.core.model import ServedModel
+    from triton_stub.core.responses import Responses
     from triton_stub.core.result import Result
     from triton_stub.endpoints.http import HttpEndpoint
 
@@ -41,7 +43,8 @@ class Server:
     of ``tritonserver.Options``: with ``model_control_mode="explicit"`` only ``startup_models``
     are loaded; with ``exit_on_error=False`` models that fail to load are left out, and
     ``load_errors`` tells why. ``exit_timeout`` is how many seconds ``stop`` waits for models that
-    are busy. ``echo_log`` prints the log as it grows.
+    are busy, ``response_timeout`` how many a request waits for each response of its model (None:
+    for ever, as on the server). ``echo_log`` prints the log as it grows.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Server:
         exit_on_error: bool = True,
         strict_readiness: bool = True,
         exit_timeout: float = 30.0,
+        response_timeout: float | None = 300.0,
         log_verbose: bool = False,
         echo_log: TextIO | None = None,
         server_id: str = "triton",
@@ -77,7 +81,10 @@ class Server:
         self._strict_readiness = strict_readiness
         self._exit_timeout = exit_timeout
         self._log = Log(verbose=log_verbose, echo=echo_log)
-        self._repository = Repository([Path(path) for path in model_repository], self._log)
+        self._host = ServerHost(
+            self._log, response_timeout=response_timeout, explicit=self._explicit
+        )
+        self._repository = Repository([Path(path) for path in model_repository], self._host)
         self._endpoints: list[HttpEndpoint] = []
         self._own_endpoint: HttpEndpoint | None = None
         self._opening = threading.Lock()
@@ -247,11 +254,7 @@ class Server:
 
     def _check_explicit(self) -> None:
         self._check_live()
-        if not self._explicit:
-            raise ServerError(
-                "explicit model load / unload is not allowed if polling is enabled",
-                StatusCode.UNAVAILABLE,
-            )
+        self._host.check_explicit()
 
 
 class Model:
@@ -283,7 +286,14 @@ class Model:
             request_id=request_id,
             parameters=parameters or {},
         )
-        return self._find().submit(request).result().result()
+        model = self._find()
+        if model.decoupled:
+            raise InferenceError(
+                f"model '{self.name}' is decoupled: it may send any number of responses to one "
+                "request. Iterate over model.infer(inputs={...})",
+                StatusCode.UNSUPPORTED,
+            )
+        return model.submit(request).result().result()
 
     def infer(
         self,
@@ -292,26 +302,18 @@ class Model:
         *,
         inputs: Mapping[str, Any] | None = None,
         **request: Any,
-    ) -> Iterator[InferenceResponse]:
-        """Send one request; iterate over its responses, one for a model that is not decoupled.
+    ) -> ResponseIterator:
+        """Send one request; iterate over its responses as they come, one unless decoupled.
 
         Keywords are the fields of ``InferenceRequest``. The request is sent at once, not at the
-        first ``next()``; the arrays in ``inputs`` may be changed as soon as this returns.
+        first ``next()``; the arrays in ``inputs`` may be changed as soon as this returns. The
+        last response is ``final``; that of a decoupled model may be empty. ``cancel()`` of what
+        is returned cancels the request.
         """
         if inference_request is None:
             inference_request = self._request(inputs or {}, **request)
             inference_request.inputs = [tensor.copy() for tensor in inference_request.inputs]
-        answer = self._find().submit(inference_request)
-
-        def responses() -> Iterator[InferenceResponse]:
-            response = answer.result()
-            if raise_on_error and response.error is not None:
-                raise InferenceError(response.error.message, response.error.code) from (
-                    response.error.__cause__
-                )
-            yield response
-
-        return responses()
+        return ResponseIterator(self._find().submit(inference_request), raise_on_error)
 
     def execute(self, requests: Sequence[Mapping[str, Any]]) -> list[Result | InferenceError]:
         """Call the model's ``execute`` exactly once, with these requests, in this order.
@@ -365,3 +367,24 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, version={self.version})"
+
+
+class ResponseIterator:
+    """The responses to one request, as they come."""
+
+    def __init__(self, responses: Responses, raise_on_error: bool) -> None:  # noqa: FBT001
+        self._responses = responses
+        self._raise_on_error = raise_on_error
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> InferenceResponse:
+        response = next(self._responses)
+        if self._raise_on_error:
+            response.raise_error()
+        return response
+
+    def cancel(self) -> None:
+        """Tell the model, if it looks, that nobody needs the answer any more."""
+        self._responses.cancel()

@@ -21,7 +21,7 @@ def refusal(requests, returned):
 
 def test_a_response_for_each_request_in_order():
     responses = [response("A"), InferenceResponse(error=TritonError("no")), response("A")]
-    checked = checked_responses([request("A")] * 3, responses)
+    checked = checked_responses([request("A") for _ in range(3)], responses)
     assert checked == responses
 
 
@@ -41,11 +41,8 @@ def test_each_response_keeps_what_its_request_asked_for():
 
 
 @pytest.mark.parametrize("returned", [None, [None, None]])
-def test_none_would_keep_the_client_waiting(returned):
-    checked = checked_responses([request("A")] * 2, returned)
-    assert len(checked) == 2
-    for each in checked:
-        assert "the client would wait for ever" in each.error().message()
+def test_none_means_that_the_request_is_answered_otherwise(returned):
+    assert checked_responses([request("A") for _ in range(2)], returned) == [None, None]
 
 
 @pytest.mark.parametrize("returned", [(), {}, response("A"), iter([])])
@@ -57,14 +54,14 @@ def test_what_is_no_list(returned):
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_another_number_of_responses(count):
-    assert refusal([request("A")] * 2, [response("A") for _ in range(count)]) == (
+    assert refusal([request("A") for _ in range(2)], [response("A") for _ in range(count)]) == (
         "Number of InferenceResponse objects do not match the number of InferenceRequest objects. "
         f"InferenceRequest(s) size is:2, and InferenceResponse(s) size is:{count}\n"
     )
 
 
 def test_an_element_that_is_no_response():
-    assert refusal([request("A")] * 2, [response("A"), "text"]) == (
+    assert refusal([request("A") for _ in range(2)], [response("A"), "text"]) == (
         "Expected an 'InferenceResponse' object in the execute function return list, "
         "found type '<class 'str'>'."
     )
@@ -73,5 +70,5 @@ def test_an_element_that_is_no_response():
 def test_one_response_for_two_requests():
     same = response("A")
     assert "one InferenceResponse object for several requests" in refusal(
-        [request("A")] * 2, [same, same]
+        [request("A") for _ in range(2)], [same, same]
     )

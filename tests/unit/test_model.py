@@ -3,7 +3,6 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
 
 import ml_dtypes
 import numpy as np
@@ -12,6 +11,7 @@ from gates import GATES
 from model_files import BATCHED, BROKEN, CONFIG, DOUBLE, GATED, write_model
 
 from triton_stub import config as model_config
+from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
 from triton_stub.core.model import ServedModel, metadata
 from triton_stub.core.request import InferenceRequest
@@ -34,7 +34,7 @@ def make(tmp_path, log):
 
     def make_model(code=DOUBLE, config=CONFIG, *, name="model", load=True):
         directory = write_model(tmp_path, name, code, config)
-        model = ServedModel(directory, 1, model_config.load(directory), log)
+        model = ServedModel(directory, 1, model_config.load(directory), ServerHost(log))
         models.append(model)
         if load:
             model.load()
@@ -353,11 +353,12 @@ def test_a_model_that_blocks_is_given_up_and_nobody_waits(gated, log):
     gate.wait_for_somebody()
     queued = model.submit(request(request_id="x7"))
     assert not model.unload(timeout=0.01)
-    for answer in (stuck, queued):
-        error = answer.result(TIMEOUT).error
+    responses = [stuck.result(TIMEOUT), queued.result(TIMEOUT)]
+    for response in responses:
+        error = response.error
         assert error.code is StatusCode.UNAVAILABLE
         assert "did not stop in time" in error.message
-    assert queued.result().request_id == "x7"
+    assert responses[1].request_id == "x7"
     assert "its thread is abandoned" in messages(log)[0]
     gate.opened.set()
     for thread in running(model.name):
@@ -373,8 +374,8 @@ def test_a_cancelled_request_drops_out_and_its_neighbours_are_answered(gated):
     cancelled, kept = model.submit(request(2 * ONE)), model.submit(request(3 * ONE))
     assert cancelled.cancel()
     gate.opened.set()
-    wait_for([first, kept], TIMEOUT)
-    assert kept.result().result()["OUT"].tolist() == [[6]]
+    first.result(TIMEOUT)
+    assert kept.result(TIMEOUT).result()["OUT"].tolist() == [[6]]
     assert model.statistics.to_dict()["inference_count"] == 2
 
 
@@ -384,7 +385,7 @@ def test_a_batch_that_is_cancelled_as_a_whole_is_not_executed(gated):
     gate.wait_for_somebody()
     assert model.submit(request()).cancel()
     gate.opened.set()
-    wait_for([first], TIMEOUT)
+    first.result(TIMEOUT)
     model.unload()
     assert model.statistics.to_dict()["execution_count"] == 1
 
@@ -394,7 +395,7 @@ def test_a_defect_of_ours_is_an_answer(make, log, monkeypatch):
         raise ZeroDivisionError("of all things")
 
     model = make(config=BATCHED)
-    monkeypatch.setattr("triton_stub.core.worker._to_model", fail)
+    monkeypatch.setattr("triton_stub.core.conversion.Conversion.to_model", fail)
     answers = model.submit_batch([request(), request()])
     for answer in answers:
         error = answer.result(TIMEOUT).error
@@ -410,7 +411,6 @@ def test_a_defect_of_ours_is_an_answer(make, log, monkeypatch):
     [
         ("sequence_batching { }", "sequence_batching"),
         ("ensemble_scheduling { }", "ensemble_scheduling"),
-        ("model_transaction_policy { decoupled: true }", "decoupled"),
         ("dynamic_batching { priority_levels: 2 }", "priority_levels"),
         ("dynamic_batching { default_queue_policy { } }", "default_queue_policy"),
         ('backend: "onnxruntime"', "onnxruntime"),

@@ -3,10 +3,8 @@
 import json
 
 import numpy as np
-import pytest
 from instances import received
 
-from triton_stub.errors import UnsupportedFeatureError
 from triton_stub.pb_utils import InferenceRequest
 
 
@@ -52,8 +50,3 @@ def test_parameters_are_json_without_blanks():
     request = make(parameters=given)
     assert request.parameters() == '{"p":1,"q":"ä","b":true,"f":1.5}'
     assert json.loads(request.parameters()) == given
-
-
-def test_a_model_cannot_make_one_yet():
-    with pytest.raises(UnsupportedFeatureError, match=r"BLS.*--triton-engine=native"):
-        InferenceRequest(model_name="other", inputs=[], requested_output_names=[])

@@ -6,6 +6,7 @@ import pytest
 from gates import GATES
 from model_files import BROKEN, CONFIG, GATED, write_model
 
+from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
 from triton_stub.core.model import ServedModel
 from triton_stub.core.repository import ModelState, Repository, describe_failures
@@ -25,7 +26,7 @@ def open_repository(log):
     repositories = []
 
     def opened(*paths):
-        repositories.append(Repository(paths, log))
+        repositories.append(Repository(paths, ServerHost(log)))
         return repositories[-1]
 
     yield opened
@@ -61,7 +62,7 @@ def test_a_path_that_is_no_directory(tmp_path, log):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "nothing"):
         with pytest.raises(LoadError, match=f"{path} is not a directory"):
-            Repository([path], log)
+            Repository([path], ServerHost(log))
 
 
 def test_models_are_found_in_alphabetical_order(tmp_path, open_repository):

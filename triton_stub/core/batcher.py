@@ -10,16 +10,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from triton_stub.core.responses import Responses
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from triton_stub.core.request import InferenceRequest, InferenceResponse
+    from triton_stub.core.request import InferenceRequest
     from triton_stub.core.validation import ValidatedRequest
 
 
@@ -30,7 +30,7 @@ class Pending:
     request: InferenceRequest
     validated: ValidatedRequest
     enqueued: int = field(default_factory=time.monotonic_ns)
-    answer: Future[InferenceResponse] = field(default_factory=Future)
+    answer: Responses = field(default_factory=Responses)
 
     @property
     def batch_size(self) -> int:

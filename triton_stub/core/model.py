@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from triton_stub import config as model_config
 from triton_stub import datatypes
 from triton_stub.core.batcher import Batcher, BatchPolicy, Pending
+from triton_stub.core.responses import Responses
 from triton_stub.core.statistics import Statistics
 from triton_stub.core.validation import Validator
 from triton_stub.core.worker import Worker
@@ -17,22 +18,24 @@ from triton_stub.runtime.instance import InstanceSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from concurrent.futures import Future
     from pathlib import Path
 
+    from triton_stub.core.host import ServerHost
     from triton_stub.core.log import Log
-    from triton_stub.core.request import InferenceRequest, InferenceResponse
+    from triton_stub.core.request import InferenceRequest
 
 
 class ServedModel:
-    """A loaded version of a model. Requests go in by ``submit``; futures give the responses."""
+    """A loaded version of a model. Requests go in by ``submit``, which returns the responses."""
 
-    def __init__(self, directory: Path, version: int, config: Any, log: Log) -> None:
+    def __init__(self, directory: Path, version: int, config: Any, server: ServerHost) -> None:
         self.name: str = config.name
         self.version = version
         self.config = config
         self.statistics = Statistics()
-        self._log = log
+        self.decoupled: bool = config.model_transaction_policy.decoupled
+        self._server = server
+        self._log = server.log
         self._directory = directory
         self._validator = Validator(config)
         self._batcher = Batcher(BatchPolicy(config))
@@ -42,7 +45,7 @@ class ServedModel:
         """Start every instance; LoadError, and nothing left running, if one fails."""
         _check_supported(self.config, self._log)
         self._workers = [
-            Worker(spec, self.config, self._batcher, self.statistics, self._log)
+            Worker(spec, self.config, self._batcher, self.statistics, self._server)
             for spec in self._instance_specs()
         ]
         try:
@@ -85,21 +88,25 @@ class ServedModel:
             worker.refuse(self._batcher.drain(), error)
         return not stuck
 
-    def submit(self, request: InferenceRequest) -> Future[InferenceResponse]:
+    def submit(self, request: InferenceRequest) -> Responses:
         """Validate and queue one request; InferenceError if it is refused."""
-        pending = Pending(request, self._validator.validate(request))
+        pending = self._pending(request)
         self._batcher.put(pending)
         return pending.answer
 
-    def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Future[InferenceResponse]]:
+    def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Responses]:
         """Validate requests and have them executed in one call of ``execute``, in this order.
 
         InferenceError if one is refused, or if the server would never put them into one call.
         """
-        batch = [Pending(request, self._validator.validate(request)) for request in requests]
+        batch = [self._pending(request) for request in requests]
         if batch:
             self._batcher.put_batch(batch)
         return [pending.answer for pending in batch]
+
+    def _pending(self, request: InferenceRequest) -> Pending:
+        validated = self._validator.validate(request)
+        return Pending(request, validated, answer=Responses(self._server.response_timeout))
 
     def _instance_specs(self) -> list[InstanceSpec]:
         kinds = model_config.schema().ModelInstanceGroup.Kind
@@ -114,6 +121,7 @@ class ServedModel:
                 instance_name=f"{group.name}_{index}",
                 kind=kinds.Name(group.kind).removeprefix("KIND_"),
                 device_id=device_id,
+                decoupled=self.decoupled,
             )
             for group in self.config.instance_group
             for index in range(group.count)
@@ -128,7 +136,6 @@ def _check_supported(config: Any, log: Log) -> None:
         "sequence_batching": config.HasField("sequence_batching"),
         "ensemble_scheduling": config.HasField("ensemble_scheduling")
         or config.platform == "ensemble",
-        "model_transaction_policy { decoupled: true }": config.model_transaction_policy.decoupled,
         "dynamic_batching.priority_levels": batching.priority_levels > 0,
         "dynamic_batching.default_queue_policy": batching.HasField("default_queue_policy"),
         "dynamic_batching.priority_queue_policy": len(batching.priority_queue_policy) > 0,

@@ -22,7 +22,7 @@ from triton_stub.pb_utils.logger import LogLevel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from triton_stub.core.log import Log
+    from triton_stub.core.host import ServerHost
 
 NOT_A_VERSION = frozenset({"warmup", "initial_state", "configs"})
 NEWEST = -1
@@ -42,9 +42,11 @@ class ModelState:
 class Repository:
     """Finds models under one or more directories; loads, unloads and looks them up."""
 
-    def __init__(self, paths: Iterable[Path], log: Log) -> None:
+    def __init__(self, paths: Iterable[Path], server: ServerHost) -> None:
         self.paths = [Path(path).resolve() for path in paths]
-        self._log = log
+        self._server = server
+        self._log = server.log
+        server.models = self
         self._changing = threading.RLock()  # held while a model is loaded or unloaded
         self._lock = threading.Lock()  # guards the next line, never for long
         # Each version that was ever tried: the model, or why it does not serve.
@@ -61,7 +63,7 @@ class Repository:
         """Names of all models on disk, loaded or not, in alphabetical order."""
         return sorted(self._names_on_disk())
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, config: str = "", files: Mapping[str, bytes] | None = None) -> None:
         """Load, or load again, every version that the model's policy names.
 
         All or nothing: LoadError with the reasons of all versions that failed, and what served
@@ -70,17 +72,17 @@ class Repository:
         with self._changing:
             try:
                 directory = self._directory(name)
-                config = model_config.load(directory)
-                versions = self._wanted_versions(directory, config)
+                settings = model_config.load(directory)
+                versions = self._wanted_versions(directory, settings)
             except OSError as error:
                 raise LoadError(f"cannot read model '{name}': {error}") from error
-            tried = self._try(directory, versions, config)
+            tried = self._try(directory, versions, settings)
             errors = {v: error for v, error in tried.items() if isinstance(error, LoadError)}
             if errors:
                 self._keep_old(name, tried)
                 failure = LoadError(_failure(name, errors), StatusCode.INVALID_ARG)
                 for version in errors:
-                    file = directory / str(version) / config.default_model_filename
+                    file = directory / str(version) / settings.default_model_filename
                     failure.add_note(f"version {version}: {file}")
                 raise failure from next(iter(errors.values()))
             self._replace(name, {v: m for v, m in tried.items() if isinstance(m, ServedModel)})
@@ -115,6 +117,14 @@ class Repository:
         if model is None:
             raise _unknown(f"'{name}' version {version} is not found")
         raise _unknown(f"'{name}' version {version} is not at ready state", StatusCode.UNAVAILABLE)
+
+    def is_ready(self, name: str, version: str) -> bool:
+        """True if a model, or the version of it, takes requests; an empty version means any."""
+        try:
+            self.find(name, int(version) if version else NEWEST)
+        except InferenceError:
+            return False
+        return True
 
     def ready(self, name: str) -> list[ServedModel]:
         """Versions of a model that serve, in ascending order; empty if there is none."""
@@ -239,7 +249,7 @@ class Repository:
         try:
             for version in versions:
                 self._log.note(LogLevel.INFO, f"loading: {name}:{version}")
-                model = ServedModel(directory, version, config, self._log)
+                model = ServedModel(directory, version, config, self._server)
                 try:
                     model.load()
                     tried[version] = model

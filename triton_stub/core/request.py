@@ -43,7 +43,11 @@ class InferenceRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceResponse:
-    """One response: output tensors in the model's order, or an error."""
+    """One response: output tensors in the model's order, or an error.
+
+    ``final`` is True for the last response to a request. Of a decoupled model it may come without
+    any tensor, if the model told only afterwards that it was done.
+    """
 
     model_name: str
     model_version: str
@@ -51,6 +55,7 @@ class InferenceResponse:
     tensors: Sequence[Tensor] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     error: InferenceError | None = None
+    final: bool = True
 
     @property
     def outputs(self) -> dict[str, Tensor]:
@@ -59,9 +64,7 @@ class InferenceResponse:
 
     def result(self) -> Result:
         """The outputs as numpy arrays; raises the response's error."""
-        if self.error is not None:
-            # A fresh exception for each raise: tracebacks pile up on a shared one.
-            raise InferenceError(self.error.message, self.error.code) from self.error.__cause__
+        self.raise_error()
         return Result(
             outputs={tensor.name: tensor.to_numpy() for tensor in self.tensors},
             model_name=self.model_name,
@@ -69,3 +72,9 @@ class InferenceResponse:
             request_id=self.request_id,
             parameters=self.parameters,
         )
+
+    def raise_error(self) -> None:
+        """Raise the response's error, if it has one."""
+        if self.error is not None:
+            # A fresh exception for each raise: tracebacks pile up on a shared one.
+            raise InferenceError(self.error.message, self.error.code) from self.error.__cause__

@@ -5,7 +5,6 @@ Source: server ``src/http_server.cc``, ``HTTPAPIServer::Handle`` and the handler
 
 from __future__ import annotations
 
-import asyncio
 import re
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -150,6 +149,11 @@ class HttpApp:
         try:
             version = _version(path["version"])
             model = self._server.find(path["model"], version)
+            if model.decoupled:
+                raise InferenceError(
+                    "HTTP end point doesn't support models with decoupled transaction policy",
+                    StatusCode.UNSUPPORTED,
+                )
             _check_not_compressed(request)
             json_size = _json_size(request.headers.get(_HEADER_LENGTH), len(body))
         except ServerError as error:
@@ -158,7 +162,7 @@ class HttpApp:
             asked, formats = http_codec.decode(body, json_size, model.name, version)
         else:
             asked, formats = http_raw.decode(body, model.config, version)
-        answer = await asyncio.wrap_future(model.submit(asked))
+        answer = await model.submit(asked).result_async()
         if answer.error is not None:
             return _error(answer.error, _TEXT)
         try:

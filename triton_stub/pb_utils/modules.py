@@ -17,14 +17,20 @@ import numpy as np
 from triton_stub.errors import UnsupportedFeatureError
 from triton_stub.pb_utils import helpers
 from triton_stub.pb_utils.errors import TritonError, TritonModelException
-from triton_stub.pb_utils.logger import LogSink, make_logger
+from triton_stub.pb_utils.iterator import ResponseIterator
+from triton_stub.pb_utils.logger import make_logger
+from triton_stub.pb_utils.memory import MemoryType, PreferredMemory
 from triton_stub.pb_utils.request import InferenceRequest
 from triton_stub.pb_utils.response import InferenceResponse
+from triton_stub.pb_utils.sender import InferenceResponseSender
 from triton_stub.pb_utils.tensor import Tensor
+from triton_stub.pb_utils.trace import InferenceTrace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from triton_stub.pb_utils.host import Host
 
 PB_UTILS = "triton_python_backend_utils"
 C_PB_UTILS = "c_python_backend_utils"
@@ -39,12 +45,8 @@ _NEVER_REVEALED = frozenset(
         "COUNTER",
         "GAUGE",
         "HISTOGRAM",
-        "InferenceResponseSender",
-        "InferenceTrace",
-        "MemoryType",
         "Metric",
         "MetricKind",
-        "ResponseIterator",
         "SharedMemory",
         "async_event_future_done_callback",
         "shared_memory",
@@ -53,9 +55,6 @@ _NEVER_REVEALED = frozenset(
 _REVEALED = frozenset(
     {
         "MetricFamily",
-        "PreferredMemory",
-        "TRITONSERVER_MEMORY_CPU",
-        "TRITONSERVER_MEMORY_GPU",
         "is_model_ready",
         "load_model",
         "unload_model",
@@ -74,22 +73,32 @@ _HELPERS = {
 class BackendModules:
     """``triton_python_backend_utils`` and ``c_python_backend_utils`` for one model instance."""
 
-    def __init__(self, version_directory: Path, sink: LogSink) -> None:
+    def __init__(self, version_directory: Path, host: Host) -> None:
+        self.request_class = InferenceRequest.for_host(host)
         self._version_directory = version_directory
         self._classes = {
             "TritonError": TritonError,
             "TritonModelException": TritonModelException,
             "Tensor": Tensor,
-            "InferenceRequest": InferenceRequest,
+            "InferenceRequest": self.request_class,
             "InferenceResponse": InferenceResponse,
-            "Logger": make_logger(sink),
+            "Logger": make_logger(host.log),
+            "PreferredMemory": PreferredMemory,
+            "TRITONSERVER_MEMORY_GPU": MemoryType.TRITONSERVER_MEMORY_GPU,
+            "TRITONSERVER_MEMORY_CPU": MemoryType.TRITONSERVER_MEMORY_CPU,
         }
         self.pb_utils = _FakeModule(PB_UTILS, _PLAIN)
         self.c_pb_utils = _FakeModule(C_PB_UTILS, _REVEALED | _NEVER_REVEALED)
         vars(self.pb_utils).update(
             _HELPERS, json=json, np=np, struct=struct, __file__=_PB_UTILS_FILE
         )
-        vars(self.c_pb_utils).update(self._classes)
+        vars(self.c_pb_utils).update(
+            self._classes,
+            InferenceResponseSender=InferenceResponseSender,
+            InferenceTrace=InferenceTrace,
+            MemoryType=MemoryType,
+            ResponseIterator=ResponseIterator,
+        )
 
     def reveal_classes(self) -> None:
         """Add the names that exist only once ``model.py`` has been imported."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.errors import TritonError, TritonModelException
 from triton_stub.pb_utils.tensor import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SIGNATURE = (
     "c_python_backend_utils.InferenceResponse("
@@ -37,11 +40,20 @@ class InferenceResponse(pybind.PybindObject):
             or not (bound["error"] is None or isinstance(bound["error"], TritonError))
         ):
             raise pybind.signature_error("__init__", _SIGNATURE, args, kwargs, kind="constructor")
-        self._parameters = _checked_parameters(bound["parameters"])
+        self._parameters = checked_parameters(bound["parameters"])
         if None in tensors:
             raise TritonModelException("Output tensor for inference response should not be empty.")
         self._output_tensors: list[Tensor] = tensors
         self._error: TritonError | None = bound["error"]
+
+    @classmethod
+    def _received(cls, tensors: list[Tensor], parameters: Mapping[str, Any]) -> Self:
+        """The response to a request that the model has sent itself."""
+        response = cls.__new__(cls)
+        response._output_tensors = tensors
+        response._error = None
+        response._parameters = dict(parameters)
+        return response
 
     def output_tensors(self) -> list[Tensor]:
         """A new list; appending to it changes nothing."""
@@ -64,7 +76,8 @@ class InferenceResponse(pybind.PybindObject):
         self._output_tensors = [t for t in self._output_tensors if t.name() in requested]
 
 
-def _checked_parameters(parameters: Any) -> dict[str, bool | int | str]:
+def checked_parameters(parameters: Any) -> dict[str, bool | int | str]:
+    """Parameters of a request or a response; TritonModelException if they are not allowed."""
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):

@@ -8,20 +8,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from triton_stub.errors import InferenceError
-from triton_stub.pb_utils.errors import TritonError
+from triton_stub.pb_utils.errors import TritonModelException
+from triton_stub.pb_utils.request import RELEASE_RESCHEDULE
 from triton_stub.pb_utils.response import InferenceResponse
 
 if TYPE_CHECKING:
     from triton_stub.pb_utils.request import InferenceRequest
 
 
-def checked_responses(requests: list[InferenceRequest], returned: Any) -> list[InferenceResponse]:
-    """The responses that ``execute`` returned, one for each request, pruned to what was asked for.
+def checked_responses(
+    requests: list[InferenceRequest], returned: Any, *, decoupled_instance: str = ""
+) -> list[InferenceResponse | None]:
+    """What ``execute`` returned for each request, pruned to what was asked for.
 
-    Raises InferenceError, which then answers every request of the batch.
+    None stands for a request that is answered in another way, or was rescheduled.
+    ``decoupled_instance`` is the name of the instance if its model is decoupled. Raises
+    InferenceError, which then answers every request of the batch.
     """
     if returned is None:
-        returned = [None] * len(requests)
+        return [None] * len(requests)
+    if decoupled_instance:
+        raise InferenceError(
+            f"Python model '{decoupled_instance}' is using the decoupled mode and the execute "
+            "function must return None."
+        )
     if not isinstance(returned, list):
         raise InferenceError(
             f"Expected a list in the execute return, found type '{type(returned)}'."
@@ -32,29 +42,37 @@ def checked_responses(requests: list[InferenceRequest], returned: Any) -> list[I
             f"objects. InferenceRequest(s) size is:{len(requests)}, and InferenceResponse(s) "
             f"size is:{len(returned)}\n"
         )
-    for response in returned:
-        if response is not None and not isinstance(response, InferenceResponse):
-            raise InferenceError(
-                "Expected an 'InferenceResponse' object in the execute function return list, "
-                f"found type '{type(response)}'."
-            )
-    responses = [_never_answered() if response is None else response for response in returned]
-    if len(set(map(id, responses))) < len(responses):
+    responses = [
+        None if response is None else _checked(request, response)
+        for request, response in zip(requests, returned, strict=True)
+    ]
+    made = [id(response) for response in responses if response is not None]
+    if len(set(made)) < len(made):
         # Seen on the real server: outputs got lost, or the whole server died.
         raise InferenceError(
             "execute returned one InferenceResponse object for several requests, which the real "
             "server does not survive. Make a new InferenceResponse for each request."
         )
     for request, response in zip(requests, responses, strict=True):
-        response._prune(request._requested_output_names)
+        if response is not None:
+            response._prune(request._requested_output_names)
     return responses
 
 
-def _never_answered() -> InferenceResponse:
-    # The server accepts None and its client waits for ever; a test must not.
-    return InferenceResponse(
-        error=TritonError(
-            "execute returned None for this request, so it is never answered: on the real server "
-            "the client would wait for ever. Return one InferenceResponse for each request."
+def _checked(request: InferenceRequest, response: Any) -> InferenceResponse:
+    if request._release_flags == RELEASE_RESCHEDULE:
+        # The misspelling is the server's.
+        raise InferenceError(
+            "Expected a None object in the execute function return list for reschduled request, "
+            f"found type '{type(response)}'."
         )
-    )
+    if not isinstance(response, InferenceResponse):
+        raise InferenceError(
+            "Expected an 'InferenceResponse' object in the execute function return list, found "
+            f"type '{type(response)}'."
+        )
+    try:
+        request._sender._count(response, final=True)
+    except TritonModelException as error:
+        raise InferenceError(str(error)) from error
+    return response

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import traceback
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from triton_stub.errors import InferenceError, LoadError, UnsupportedFeatureError
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.pb_utils.modules import C_PB_UTILS, PB_UTILS, BackendModules
+from triton_stub.pb_utils.request import InferenceRequest
 from triton_stub.runtime.contract import checked_responses
 from triton_stub.runtime.describe import describe
 from triton_stub.runtime.scope import ImportScope
+from triton_stub.runtime.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from concurrent.futures import Future
     from pathlib import Path
 
-    from triton_stub.pb_utils.logger import LogSink
-    from triton_stub.pb_utils.request import InferenceRequest
+    from triton_stub.pb_utils.host import Host
     from triton_stub.pb_utils.response import InferenceResponse
 
 
@@ -39,6 +43,7 @@ class InstanceSpec:
     instance_name: str
     kind: str = "CPU"
     device_id: int = 0
+    decoupled: bool = False
 
     def args(self) -> dict[str, str]:
         """The dict of ``initialize``; ``model_repository`` is the *model's* directory."""
@@ -59,10 +64,13 @@ class Instance:
     All calls come from one thread, as on the server, where it is the process's main thread.
     """
 
-    def __init__(self, spec: InstanceSpec, sink: LogSink) -> None:
+    def __init__(self, spec: InstanceSpec, host: Host) -> None:
         self.spec = spec
-        self._sink = sink
+        self._log = host.log
+        self._services = Services(host)
+        self.request_class = InferenceRequest
         self._model: Any = None
+        self._background: set[Future[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = threading.Thread()
 
@@ -78,10 +86,12 @@ class Instance:
                 f"Model name must end with '.py'. Model name is \"{self.spec.model_file.name}\"."
             )
         version_directory = self.spec.model_file.parent
-        modules = BackendModules(version_directory, self._sink)
+        modules = BackendModules(version_directory, self._services)
+        self.request_class = modules.request_class
         scope = ImportScope(
             version_directory, {PB_UTILS: modules.pb_utils, C_PB_UTILS: modules.c_pb_utils}
         )
+        self._services.scope = scope
         try:
             # For initialize too: there are models that unpickle, or import by a name they compute.
             with scope.active():
@@ -98,9 +108,10 @@ class Instance:
             self._model = None
             # SystemExit too: the process of a real instance survives it and reports it.
             raise LoadError(describe(error)) from error
+        self._services.open = True
 
-    def execute(self, requests: list[InferenceRequest]) -> list[InferenceResponse]:
-        """Run one batch; one response for each request.
+    def execute(self, requests: list[InferenceRequest]) -> list[InferenceResponse | None]:
+        """Run one batch; the response to each request, None if it is answered otherwise, or later.
 
         Raises InferenceError, with the server's text, when the whole batch fails.
         """
@@ -114,20 +125,24 @@ class Instance:
                 # Of the list that it gets, a model may do what it likes.
                 returned = self._model.execute(list(requests))
                 if inspect.iscoroutine(returned):
-                    returned = self._run(returned)
+                    returned = self._run(returned, requests)
             except BaseException as error:
                 raise InferenceError(describe(error)) from error
-            return checked_responses(requests, returned)
+            decoupled_instance = self.spec.instance_name if self.spec.decoupled else ""
+            return checked_responses(requests, returned, decoupled_instance=decoupled_instance)
         except InferenceError as error:
             message = (
                 f"Failed to process the request(s) for model '{self.spec.instance_name}', "
                 f"message: {error.message}"
             )
-            self._sink.note(LogLevel.ERROR, message)
+            self._log.note(LogLevel.ERROR, message)
+            for request in requests:
+                request._sender._close()
             raise InferenceError(message) from error.__cause__
 
     def unload(self) -> None:
         """Run ``finalize``; what it raises is logged and swallowed, as on the server."""
+        self._services.open = False
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop_thread.join(_LOOP_SECONDS)
@@ -137,7 +152,7 @@ class Instance:
             try:
                 model.finalize()
             except BaseException as error:  # noqa: BLE001
-                self._sink.note(LogLevel.INFO, describe(error))
+                self._log.note(LogLevel.INFO, describe(error))
 
     def _new_model(self, model_class: Any) -> Any:
         if _has(model_class, "auto_complete_config"):
@@ -149,8 +164,11 @@ class Instance:
             )
         return model_class()
 
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Wait for an ``async def execute`` on the instance's own loop, in a thread of its own."""
+    def _run(self, coroutine: Coroutine[Any, Any, Any], requests: list[InferenceRequest]) -> Any:
+        """Run an ``async def execute`` on the instance's own loop, in a thread of its own.
+
+        That of a decoupled model runs beside the next ones; any other is waited for.
+        """
         if self._loop is None:
             # A factory, so that it does not become the event loop of this thread.
             runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
@@ -162,7 +180,25 @@ class Instance:
                 daemon=True,
             )
             self._loop_thread.start()
-        return asyncio.run_coroutine_threadsafe(_contained(coroutine), self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(_contained(coroutine), self._loop)
+        if not self.spec.decoupled:
+            return future.result()
+        self._background.add(future)
+        future.add_done_callback(partial(self._background_done, list(requests)))
+        return None
+
+    def _background_done(self, requests: list[InferenceRequest], future: Future[Any]) -> None:
+        self._background.discard(future)
+        error = None if future.cancelled() else future.exception()
+        if error is None:
+            return
+        self._log.note(LogLevel.ERROR, "".join(traceback.format_exception(error)))
+        text = (
+            "the async execute of this decoupled model failed: the real server only logs it, and "
+            f"the client would wait for ever. Send a response with an error. {describe(error)}"
+        )
+        for request in requests:
+            request._sender._fail(text)
 
 
 def _has(model: Any, method: str) -> bool:

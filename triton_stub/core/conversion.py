@@ -1,0 +1,158 @@
+"""Between the core's requests and responses and those that a model touches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from triton_stub import pb_utils
+from triton_stub.core.request import InferenceResponse
+from triton_stub.core.tensor import Tensor
+from triton_stub.errors import InferenceError, StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from triton_stub.core.batcher import Pending
+    from triton_stub.core.request import InferenceRequest
+    from triton_stub.runtime.instance import InstanceSpec
+
+
+class Conversion:
+    """The conversions for one instance of a model."""
+
+    def __init__(self, spec: InstanceSpec, config: Any) -> None:
+        self.decoupled: bool = config.model_transaction_policy.decoupled
+        self._name = spec.model_name
+        self._version = spec.model_version
+        self._batch_dims = 1 if config.max_batch_size else 0
+        self._reshapes = {
+            entry.name: (tuple(entry.reshape.shape), tuple(entry.dims))
+            for entry in config.output
+            if entry.HasField("reshape")
+        }
+
+    def to_model(
+        self,
+        pending: Pending,
+        request_class: type[pb_utils.InferenceRequest],
+        channel: Channel,
+    ) -> pb_utils.InferenceRequest:
+        """The request as ``execute`` gets it."""
+        request, validated = pending.request, pending.validated
+        return request_class._received(
+            [
+                pb_utils.Tensor._received(
+                    tensor.name, tensor.datatype, tensor.shape, tensor.to_numpy()
+                )
+                for tensor in validated.inputs
+            ],
+            validated.requested_outputs,
+            model_name=self._name,
+            model_version=request.model_version,
+            request_id=request.request_id,
+            correlation_id=request.correlation_id,
+            flags=request.flags,
+            timeout=request.timeout,
+            parameters=request.parameters,
+            channel=channel,
+        )
+
+    def from_model(
+        self, request: InferenceRequest, response: pb_utils.InferenceResponse, *, final: bool = True
+    ) -> InferenceResponse:
+        """A response that a model has made; its values are copied now."""
+        error = response.error()
+        if error is not None:
+            failure = InferenceError(error.message(), StatusCode(int(error.code())))
+            return self.failure(request, failure, final=final)
+        return InferenceResponse(
+            model_name=self._name,
+            model_version=self._version,
+            request_id=request.request_id,
+            tensors=[self._output(tensor) for tensor in response.output_tensors()],
+            parameters=response._parameters,
+            final=final,
+        )
+
+    def end(self, request: InferenceRequest) -> InferenceResponse:
+        """The bare end of a decoupled model's responses."""
+        return InferenceResponse(
+            model_name=self._name, model_version=self._version, request_id=request.request_id
+        )
+
+    def failure(
+        self, request: InferenceRequest, error: InferenceError, *, final: bool = True
+    ) -> InferenceResponse:
+        """A response that holds only an error."""
+        return InferenceResponse(
+            model_name=self._name,
+            model_version=self._version,
+            request_id=request.request_id,
+            error=error,
+            final=final,
+        )
+
+    def _output(self, tensor: pb_utils.Tensor) -> Tensor:
+        name = tensor.name()
+        datatype, shape, data = tensor._snapshot()
+        if name in self._reshapes:
+            shape = self._unreshaped(shape, *self._reshapes[name])
+        return Tensor(name, datatype, shape, data)
+
+    def _unreshaped(
+        self, shape: tuple[int, ...], reshape: tuple[int, ...], dims: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """An output's shape turned from ``reshape`` back to ``dims``, as blindly as the core."""
+        batch, own = shape[: self._batch_dims], shape[self._batch_dims :]
+        wild = iter(size for size, dim in zip(own, reshape, strict=False) if dim == -1)
+        return (*batch, *(next(wild, 1) if dim == -1 else dim for dim in dims))
+
+
+class Channel:
+    """The way from a model back to the client of one request."""
+
+    __slots__ = ("_closed", "_conversion", "_pending", "_sent", "decoupled")
+
+    def __init__(
+        self, pending: Pending, conversion: Conversion, closed: Callable[[Pending], None]
+    ) -> None:
+        self.decoupled = conversion.decoupled
+        self._pending = pending
+        self._conversion = conversion
+        self._closed = closed
+        self._sent = False
+
+    def respond(self, response: pb_utils.InferenceResponse | None, *, final: bool) -> None:
+        """Hand on a response, or with None the bare end."""
+        request = self._pending.request
+        self._sent = True
+        self._put(
+            self._conversion.end(request)
+            if response is None
+            else self._conversion.from_model(request, response, final=final)
+        )
+
+    def is_cancelled(self) -> bool:
+        """True if the client does not want the answer any more."""
+        return self._pending.answer.cancelled
+
+    def abandon(self) -> None:
+        """Nobody is left who could send the final response: the server's client would hang."""
+        if self._sent or self.decoupled:
+            text = (
+                "the response sender of this request is gone, and no final response was sent: on "
+                "the real server the client would wait for ever. Send it with "
+                "flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL."
+            )
+        else:
+            text = (
+                "execute returned None for this request, so it is never answered: on the real "
+                "server the client would wait for ever. Return one InferenceResponse for each "
+                "request."
+            )
+        self._put(self._conversion.failure(self._pending.request, InferenceError(text)))
+
+    def _put(self, response: InferenceResponse) -> None:
+        self._pending.answer.put(response)
+        if response.final:
+            self._closed(self._pending)

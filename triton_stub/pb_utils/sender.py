@@ -1,0 +1,139 @@
+"""``InferenceResponseSender``: how a model answers a request without returning from ``execute``.
+
+Source of every rule: python_backend ``src/response_sender.cc``.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.errors import TritonError, TritonModelException
+from triton_stub.pb_utils.response import InferenceResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FINAL = 1
+_SEND = (
+    "(self: c_python_backend_utils.InferenceResponseSender, "
+    "response: c_python_backend_utils.InferenceResponse = None, flags: int = 0) -> None"
+)
+# Sending is rare beside everything else, and never waits while it holds this.
+_sending = threading.Lock()
+
+
+class ResponseChannel(Protocol):
+    """The way from a model back to the client of one request."""
+
+    @property
+    def decoupled(self) -> bool:
+        """True if the model may send any number of responses."""
+
+    def respond(self, response: InferenceResponse | None, *, final: bool) -> None:
+        """Hand on a response, or with None the bare end."""
+
+    def is_cancelled(self) -> bool:
+        """True if the client does not want the answer any more."""
+
+    def abandon(self) -> None:
+        """Nobody is left who could send the final response."""
+
+
+class InferenceResponseSender(pybind.PybindObject):
+    """``request.get_response_sender()``: the same object at every call."""
+
+    __slots__ = ("_channel", "_closed", "_requested_output_names", "_sent")
+    __module__ = "c_python_backend_utils"
+
+    _channel: ResponseChannel | None
+    _closed: bool
+    _requested_output_names: frozenset[str]
+    _sent: int
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        raise TypeError("c_python_backend_utils.InferenceResponseSender: No constructor defined!")
+
+    @classmethod
+    def _of(
+        cls, channel: ResponseChannel | None, requested_output_names: Iterable[str]
+    ) -> InferenceResponseSender:
+        """The sender of a request; one that the model made itself has no channel."""
+        sender = cls.__new__(cls)
+        sender._channel = channel
+        sender._requested_output_names = frozenset(requested_output_names)
+        sender._closed = False
+        sender._sent = 0
+        return sender
+
+    def send(self, *args: Any, **kwargs: Any) -> None:
+        """Send a response, and with ``flags=1`` (final) the end, or the end alone.
+
+        Raises TritonModelException for what the model's transaction policy does not allow.
+        """
+        bound = pybind.bind(("response", "flags"), {"response": None, "flags": 0}, args, kwargs)
+        response = None if bound is None else bound["response"]
+        flags = None if bound is None else pybind.to_int(bound["flags"], 0, 2**32 - 1)
+        if flags is None or not (response is None or isinstance(response, InferenceResponse)):
+            raise pybind.signature_error("send", _SEND, (self, *args), kwargs)
+        if flags not in (0, _FINAL):
+            raise TritonModelException("Unable to send response. Unsupported flag provided.")
+        if not flags and response is None:
+            raise TritonModelException(
+                "Inference Response object must be provided when the response flags is set to zero."
+            )
+        channel = self._count(response, final=bool(flags))
+        if response is not None:
+            response._prune(self._requested_output_names)
+        channel.respond(response, final=bool(flags))
+
+    def is_cancelled(self) -> bool:
+        """True if the client has cancelled the request; the final response is still due."""
+        if self._channel is None:
+            raise TritonModelException("Cannot determine request cancellation")
+        return self._channel.is_cancelled()
+
+    def _count(self, response: InferenceResponse | None, *, final: bool) -> ResponseChannel:
+        """Check whether this may be sent now, and take it as sent."""
+        channel = self._channel
+        if channel is None:
+            raise TritonModelException(
+                "Unable to send response. Response sender has no reference to the decoupled "
+                "state of the model."
+            )
+        with _sending:
+            if not channel.decoupled:
+                if response is not None and self._sent:
+                    raise TritonModelException(
+                        "Unable to send response. Non-decoupled model cannot send more than one "
+                        "response."
+                    )
+                if response is None and final and not self._sent:
+                    raise TritonModelException(
+                        "Unable to send response. Non-decoupled model cannot send complete final "
+                        "before sending a response."
+                    )
+            if self._closed:
+                raise TritonModelException(
+                    "Unable to send response. Response sender has been closed."
+                )
+            self._closed = final
+            self._sent += 1
+        return channel
+
+    def _fail(self, text: str) -> None:
+        """Answer with an error, unless the final response was sent."""
+        if self._channel is not None and not self._closed:
+            self._closed = True
+            self._channel.respond(InferenceResponse(error=TritonError(text)), final=True)
+
+    def _close(self) -> None:
+        """Let nothing more be sent: the request is answered in another way."""
+        self._closed = True
+
+    def __del__(self) -> None:
+        # The server drops the request silently then, and its client waits for ever.
+        if self._channel is not None and not self._closed:
+            self._closed = True
+            self._channel.abandon()
