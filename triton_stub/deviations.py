@@ -1,0 +1,125 @@
+"""Where this library does otherwise than the server, on purpose: the one list of it.
+
+The code that deviates names its entry (``deviations.NO_ANSWER``), in the error that it raises or
+beside the line that does it; a case of ``tests/conformance`` shows it; the README prints the list.
+``tests/unit/test_deviations.py`` checks all three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One deliberate difference. All but ``key`` are Markdown.
+
+    Attributes:
+        key: what the mark of its conformance case names.
+        what: what a model, a client or a test does, or has.
+        server: what the real server does then: goes on after the words "the real server".
+        stub: what this library does instead.
+        why: why that is better than the same.
+    """
+
+    key: str
+    what: str
+    server: str
+    stub: str
+    why: str
+
+    def text(self, happened: str, instead: str) -> str:
+        """An error's text: what happened, what the real server does then, what to do instead."""
+        return f"{happened}: the real server {self.server}. {instead}"
+
+
+NO_ANSWER = Deviation(
+    key="no-answer",
+    what="a request without an answer: `execute` returns `None` and nobody keeps the sender, or a "
+    "sender is dropped before its final flag",
+    server="keeps the client waiting for ever",
+    stub="an error that says so",
+    why="a test must not hang",
+)
+ASYNC_EXIT = Deviation(
+    key="async-exit",
+    what="an `async def execute` raises `SystemExit` or `KeyboardInterrupt`",
+    server="loses its event loop and keeps the client waiting for ever",
+    stub="an error that says so",
+    why="a test must not hang",
+)
+SHARED_RESPONSE = Deviation(
+    key="shared-response",
+    what="one response object for several requests",
+    server="loses outputs, or dies",
+    stub="an error that says so",
+    why="a test must not crash",
+)
+EMPTY_BATCH = Deviation(
+    key="empty-batch",
+    what="a request whose batch size is 0, with no values",
+    server="never answers such a request",
+    stub="refused",
+    why="a test must not hang",
+)
+THREADS = Deviation(
+    key="threads",
+    what="instances",
+    server="runs each in a process of its own, and loads them side by side",
+    stub="a thread each, with an import scope of its own, loaded one after another",
+    why="`breakpoint()` and tracebacks work",
+)
+EXACT_BATCH = Deviation(
+    key="exact-batch",
+    what="`model.execute([...])` with requests that the server would never put into one call",
+    server="has no such call",
+    stub="refused, and says why",
+    why="it would test what cannot happen",
+)
+COMPUTED_IMPORTS = Deviation(
+    key="computed-imports",
+    what='`importlib.import_module("helper")`, `pickle` of the model\'s own classes or '
+    "`sys.modules[__name__]` inside `execute`",
+    server="finds the model's own modules",
+    stub="does not find them",
+    why="other models share the process; use an `import` statement",
+)
+SIGNALS = Deviation(
+    key="signals",
+    what="`signal.signal` in `initialize`",
+    server="lets it",
+    stub="`ValueError`: not the main thread",
+    why="the main thread is the tests'",
+)
+ENVIRONMENT = Deviation(
+    key="environment",
+    what="what a model writes to `os.environ`",
+    server="keeps it in the instance's process",
+    stub="stays in the test run",
+    why="instances are threads",
+)
+GPU_WITHOUT_GPU = Deviation(
+    key="gpu-without-gpu",
+    what="`KIND_GPU` where there is no GPU",
+    server="refuses the model",
+    stub="the model is told `GPU`",
+    why="a laptop tests what production runs",
+)
+EXECUTION_ENVIRONMENT = Deviation(
+    key="execution-environment",
+    what="`EXECUTION_ENV_PATH`",
+    server="unpacks that environment and uses it",
+    stub="ignored with a warning",
+    why="the model runs in the environment of the tests",
+)
+WARMUP = Deviation(
+    key="warmup",
+    what="`model_warmup`",
+    server="runs the samples before the model is ready",
+    stub="ignored with a warning",
+    why="not yet imitated",
+)
+
+ALL: tuple[Deviation, ...] = tuple(
+    value for value in dict(globals()).values() if isinstance(value, Deviation)
+)
