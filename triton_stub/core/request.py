@@ -71,6 +71,7 @@ class InferenceResponse:
             model_version=self.model_version,
             request_id=self.request_id,
             parameters=self.parameters,
+            final=self.final,
         )
 
     def raise_error(self) -> None:

@@ -16,6 +16,7 @@ class Result(Mapping[str, "np.ndarray"]):
     """A mapping of output names to numpy arrays, in the order of the response.
 
     BYTES outputs are object arrays of ``bytes``, BF16 outputs ``ml_dtypes.bfloat16`` arrays.
+    ``final`` is True for the last response to a request; that of a decoupled model may be empty.
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -23,6 +24,7 @@ class Result(Mapping[str, "np.ndarray"]):
     model_version: str
     request_id: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
+    final: bool = True
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:

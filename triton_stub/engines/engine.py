@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
 
     import numpy as np
     from tritonclient.http import InferenceServerClient
 
     from triton_stub.core.result import Result
+    from triton_stub.errors import InferenceError
 
 
 @runtime_checkable
@@ -54,6 +55,24 @@ class Engine(Protocol):
 
         Raises:
             InferenceError: the answer is an error; ``str(error)`` is exactly the server's text.
+        """
+
+    def stream(
+        self,
+        model_name: str,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        /,
+        *,
+        model_version: str = "",
+        outputs: Sequence[str] | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, object] | None = None,
+        **tensors: np.ndarray,
+    ) -> Generator[Result | InferenceError]:
+        """Send one request; yield its responses as they come, any number on a decoupled model.
+
+        A response with an error is yielded, too, because others may follow it; so is a refusal
+        of the request. The last one may be empty. Closing the iterator cancels the request.
         """
 
     def server_metadata(self) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from triton_stub.core.result import Result
+from triton_stub.engines import grpc_stream
 from triton_stub.errors import InferenceError, ServerError, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
 
 # HTTP has one status for several of Triton's codes (server, ``src/http_server.cc``): 400 stands
@@ -105,6 +106,35 @@ class HttpEngine:
             model_version=body["model_version"],
             request_id=body.get("id", ""),
             parameters=body.get("parameters", {}),
+        )
+
+    def stream(
+        self,
+        model_name: str,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        /,
+        *,
+        model_version: str = "",
+        outputs: Sequence[str] | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, object] | None = None,
+        **tensors: np.ndarray,
+    ) -> Generator[Result | InferenceError]:
+        """See :meth:`triton_stub.engines.engine.Engine.stream`; over gRPC."""
+        if self.grpc_url is None:
+            raise InferenceError(
+                f"{self.name}: a stream of responses needs gRPC, and no gRPC endpoint is known; "
+                "give grpc_url",
+                StatusCode.UNSUPPORTED,
+            )
+        yield from grpc_stream.responses(
+            self.grpc_url,
+            model_name,
+            {**(inputs or {}), **tensors},
+            model_version=model_version,
+            outputs=outputs or (),
+            request_id=request_id,
+            parameters=dict(parameters or {}),
         )
 
     def server_metadata(self) -> dict[str, Any]:

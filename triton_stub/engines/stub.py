@@ -15,7 +15,7 @@ from triton_stub.server import Model, Server
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
 
     import numpy as np
@@ -107,12 +107,50 @@ class StubEngine:
         failing test shows the line of ``model.py``.
         """
         _refuse_reserved(parameters or {})
-        return self.model(model_name, model_version)(
+        model = self.model(model_name, model_version)
+        if self.server.find(model.name, model.version).decoupled:
+            # As HTTP answers, which is how the other engines are asked.
+            raise InferenceError(
+                "HTTP end point doesn't support models with decoupled transaction policy",
+                StatusCode.UNSUPPORTED,
+            )
+        return model(
             {**(inputs or {}), **tensors},
             outputs=outputs or (),
             request_id=request_id,
             parameters=parameters,  # type: ignore[arg-type]  # checked by the server
         )
+
+    def stream(
+        self,
+        model_name: str,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        /,
+        *,
+        model_version: str = "",
+        outputs: Sequence[str] | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, object] | None = None,
+        **tensors: np.ndarray,
+    ) -> Generator[Result | InferenceError]:
+        """See :meth:`triton_stub.engines.engine.Engine.stream`."""
+        try:
+            _refuse_reserved(parameters or {})
+            responses = self.model(model_name, model_version).infer(
+                inputs={**(inputs or {}), **tensors},
+                raise_on_error=False,
+                requested_outputs=outputs or (),
+                request_id=request_id,
+                parameters=parameters or {},
+            )
+        except InferenceError as error:
+            yield error
+            return
+        try:
+            for response in responses:
+                yield response.result() if response.error is None else response.error
+        finally:
+            responses.cancel()
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET /v2``."""

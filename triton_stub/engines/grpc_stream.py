@@ -1,0 +1,92 @@
+"""One request over gRPC's stream, which is how clients reach decoupled models."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from triton_stub.core.result import Result
+from triton_stub.errors import InferenceError, StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+    from tritonclient.grpc import InferResult
+
+_FINAL = "triton_final_response"
+
+
+def responses(
+    url: str,
+    model_name: str,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    model_version: str,
+    outputs: Sequence[str],
+    request_id: str,
+    parameters: dict[str, Any],
+) -> Generator[Result | InferenceError]:
+    """Yield each response as it comes; an early end cancels the request."""
+    arrived: queue.SimpleQueue[tuple[InferResult | None, Exception | None]] = queue.SimpleQueue()
+    with InferenceServerClient(url) as client:
+        client.start_stream(lambda result, error: arrived.put((result, error)))
+        client.async_stream_infer(
+            model_name,
+            [_input(name, array) for name, array in inputs.items()],
+            model_version=model_version,
+            outputs=[InferRequestedOutput(name) for name in outputs] or None,
+            request_id=request_id,
+            enable_empty_final_response=True,
+            parameters=parameters or None,
+        )
+
+        def end() -> None:
+            client.stop_stream()  # returns when the last response is there
+            arrived.put((None, None))
+
+        ending = threading.Thread(target=end, daemon=True)
+        ending.start()
+        try:
+            while (item := arrived.get()) != (None, None):
+                result, error = item
+                yield _failure(error) if result is None else _result(result)
+        finally:
+            if ending.is_alive():
+                client.stop_stream(cancel_requests=True)
+            ending.join()
+
+
+def _failure(error: Exception | None) -> InferenceError:
+    # The stream carries the text alone.
+    text = error.message() if isinstance(error, InferenceServerException) else str(error)
+    return InferenceError(text, StatusCode.UNKNOWN)
+
+
+def _result(result: InferResult) -> Result:
+    answer = result.get_response()
+    parameters = {
+        name: getattr(value, value.WhichOneof("parameter_choice"))
+        for name, value in answer.parameters.items()
+    }
+    final = parameters.pop(_FINAL, True)
+    return Result(
+        outputs={output.name: result.as_numpy(output.name) for output in answer.outputs},
+        model_name=answer.model_name,
+        model_version=answer.model_version,
+        request_id=answer.id,
+        parameters=parameters,
+        final=final,
+    )
+
+
+def _input(name: str, array: np.ndarray) -> InferInput:
+    array = np.asarray(array)
+    if array.dtype.kind == "U":
+        array = array.astype(object)
+    tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    return tensor.set_data_from_numpy(array)
