@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from comparing import Engines
 from hypothesis import settings
+from results import UPDATE, Results
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine
@@ -23,6 +24,11 @@ MODELS = Path(__file__).parent / "models"
 settings.register_profile("nightly", deadline=None, max_examples=25 * 100)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """See ``results.py``."""
+    parser.addoption(UPDATE, action="store_true", help="write tests/conformance/RESULTS.md anew")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The marks that say what a case shows."""
     for mark in (
@@ -32,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "examples(count): how many random examples the case draws; set by probing.examples",
     ):
         config.addinivalue_line("markers", mark)
+    config.pluginmanager.register(Results(config))
 
 
 @pytest.fixture(scope="session")
