@@ -49,10 +49,14 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure throughput on the stub and on the real tritonserver."""
+    """Measure throughput and the cost of a request, on the stub and on the real tritonserver."""
     install(session, extras="serve,pytest,jax", groups=["test", "demo"])
     train_digits(session)
-    session.run("python", "tests/bench/throughput.py", *session.posargs, env=native(session))
+    variables = native(session)
+    # One of them, with options of its own: nox -s bench -- overhead.py --rounds 3
+    runs = [session.posargs] if session.posargs else [["overhead.py"], ["throughput.py"]]
+    for script, *options in runs:
+        session.run("python", f"tests/bench/{script}", *options, env=variables)
 
 
 @nox.session
