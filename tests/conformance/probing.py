@@ -78,6 +78,25 @@ def probe_sent(
     return _told(result), {name: result[name] for name in result if name != "TOLD"}
 
 
+def probe_stream(engine: Engine, code: str, /, **request: Any) -> list[Any]:
+    """Run ``code`` in ``probe_decoupled``, where it has a ``sender``; every response, in order.
+
+    A response is its tensors by name, ``{}`` if it has none, or ``{"error": text}``; the last one
+    has what the code came to as TOLD, unless the code says ``silent = True``.
+    """
+    responses: list[Any] = []
+    array = np.array([code.encode()], dtype=np.object_)
+    for result in engine.stream("probe_decoupled", CODE=array, **request):
+        if isinstance(result, InferenceError):
+            responses.append({"error": comparable(result.message)})
+            continue
+        tensors: dict[str, Any] = dict(result)
+        if "TOLD" in tensors:
+            tensors["TOLD"] = _told(result)
+        responses.append(tensors)
+    return responses
+
+
 def probe_log(engine: Engine, code: str, /, *, model: str = "probe", **request: Any) -> list[str]:
     """Log lines that appeared while ``code`` ran in the model, without time and process id.
 

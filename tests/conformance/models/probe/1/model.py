@@ -1,13 +1,16 @@
 """Runs the Python of CODE where the model runs, and tells what comes out of it.
 
 TOLD is the ``repr`` of the last expression, or the type and text of what was raised. Whatever the
-code puts into the list ``sent`` is sent, too: Triton checks no output, so OUT may be of any type.
+code puts into the list ``sent`` is sent beside it: Triton checks no output, so OUT may be of any
+type. In ``probe_decoupled`` the code also has ``sender``, and TOLD comes with the final flag,
+unless the code says ``silent = True``. In ``probe_async`` it may ``await``.
 """
 
 import ast
 import asyncio
 import copy
 import gc
+import inspect
 import json
 import os
 import pickle
@@ -29,19 +32,37 @@ class TritonPythonModel:
         self.args = args
         self.config = json.loads(args["model_config"])
         self.kept = {}
-        self.decoupled = pb_utils.using_decoupled_model_transaction_policy(self.config)
+        if pb_utils.using_decoupled_model_transaction_policy(self.config):
+            self.execute = self.execute_decoupled
+        elif "async" in self.config["parameters"]:
+            self.execute = self.execute_async
 
     def execute(self, requests):
-        if not self.decoupled:
-            return [self.answer(request) for request in requests]
+        responses = []
         for request in requests:
-            sender = request.get_response_sender()
-            sender.send(self.answer(request), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        return None
+            names = self.names(request)
+            responses.append(response(run(names), names))
+        return responses
 
-    def answer(self, request):
-        code = by_name(request, "CODE").as_numpy()[0].decode()
-        names = {
+    async def execute_async(self, requests):
+        responses = []
+        for request in requests:
+            names = self.names(request)
+            responses.append(response(await run_async(names), names))
+        return responses
+
+    def execute_decoupled(self, requests):
+        for request in requests:
+            names = {**self.names(request), "sender": request.get_response_sender()}
+            told = run(names)
+            if not names.get("silent"):
+                names["sender"].send(
+                    response(told, names), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+                )
+            names.clear()  # a sender that the code has not kept is dropped here
+
+    def names(self, request):
+        return {
             **{module.__name__: module for module in MODULES},
             "T": pb_utils.Tensor,
             "E": pb_utils.TritonError,
@@ -55,19 +76,49 @@ class TritonPythonModel:
             "request": request,
             "self": self,
             "sent": [],
+            "__name__": "probe",
         }
-        told = np.array([run(code, names).encode()], dtype=np.object_)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("TOLD", told), *names["sent"]])
 
 
-def run(code, names):
+def response(told, names):
+    told = pb_utils.Tensor("TOLD", np.array([told.encode()], dtype=np.object_))
+    return pb_utils.InferenceResponse([told, *names["sent"]])
+
+
+def run(names):
     try:
-        # The log names this file, and lines as the test wrote them.
-        tree = ast.parse(code, "probe.py")
-        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, "probe.py", "exec"), names)
-        if last is None:
-            return repr(None)
-        return repr(eval(compile(ast.Expression(last.value), "probe.py", "eval"), names))
+        *body, last = compiled(names["request"], 0)
+        for part in body:
+            exec(part, names)
+        return repr(eval(last, names))
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
-        return f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+        return described(error)
+
+
+async def run_async(names):
+    value = None
+    try:
+        for part in compiled(names["request"], ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
+            value = eval(part, names)
+            if part.co_flags & inspect.CO_COROUTINE:
+                value = await value
+        return repr(value)
+    except BaseException as error:  # noqa: BLE001
+        return described(error)
+
+
+def compiled(request, flags):
+    """The statements of CODE, and its last expression, which is None if it has none."""
+    # The log names this file, and lines as the test wrote them.
+    tree = ast.parse(by_name(request, "CODE").as_numpy()[0].decode(), "probe.py")
+    last = ast.Constant(None)
+    if isinstance(tree.body[-1], ast.Expr):
+        last = tree.body.pop().value
+    last = ast.fix_missing_locations(ast.Expression(last))
+    return [
+        compile(part, "probe.py", mode, flags) for part, mode in ((tree, "exec"), (last, "eval"))
+    ]
+
+
+def described(error):
+    return f"{type(error).__module__}.{type(error).__qualname__}: {error}"
