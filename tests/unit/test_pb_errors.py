@@ -16,7 +16,7 @@ SIGNATURE = (
 def test_an_error_is_internal_unless_told():
     error = TritonError("text")
     assert error.message() == "text"
-    assert error.code() is TritonError.INTERNAL
+    assert error.code() == TritonError.INTERNAL
 
 
 @pytest.mark.parametrize("code", StatusCode, ids=lambda code: code.name)

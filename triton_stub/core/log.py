@@ -54,7 +54,7 @@ class Log:
 
     def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
         """Add one line; ``file`` is shortened to its name, as the server does."""
-        if level is LogLevel.VERBOSE and not self._verbose:
+        if level == LogLevel.VERBOSE and not self._verbose:
             return
         record = LogRecord(datetime.now(UTC), level, message, Path(file).name, line)
         with self._lock:

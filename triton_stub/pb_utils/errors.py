@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from triton_stub.errors import StatusCode
 from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.casters import STR, instance_of, returned
 
 
 class TritonModelException(Exception):  # noqa: N818 - NVIDIA's name
@@ -13,64 +14,73 @@ class TritonModelException(Exception):  # noqa: N818 - NVIDIA's name
 
     __module__ = "c_python_backend_utils"
 
+    def __reduce__(self) -> Any:
+        # Not by the class's own name: its module can be imported inside a model only.
+        return _exception_again, self.args
 
-class _ErrorCode(pybind.PybindEnum):
+
+def _exception_again(*args: Any) -> TritonModelException:
+    return TritonModelException(*args)
+
+
+class __ErrorCode(pybind.PybindEnum):
     """The codes of ``TritonError``."""
 
+    __slots__ = ()
     __module__ = "c_python_backend_utils"
+    __qualname__ = "TritonError.__ErrorCode"
 
-    UNKNOWN = StatusCode.UNKNOWN.value
-    INTERNAL = StatusCode.INTERNAL.value
-    NOT_FOUND = StatusCode.NOT_FOUND.value
-    INVALID_ARG = StatusCode.INVALID_ARG.value
-    UNAVAILABLE = StatusCode.UNAVAILABLE.value
-    UNSUPPORTED = StatusCode.UNSUPPORTED.value
-    ALREADY_EXISTS = StatusCode.ALREADY_EXISTS.value
-    CANCELLED = StatusCode.CANCELLED.value
+    UNKNOWN: ClassVar[ErrorCode] = pybind.member(StatusCode.UNKNOWN.value)
+    INTERNAL: ClassVar[ErrorCode] = pybind.member(StatusCode.INTERNAL.value)
+    NOT_FOUND: ClassVar[ErrorCode] = pybind.member(StatusCode.NOT_FOUND.value)
+    INVALID_ARG: ClassVar[ErrorCode] = pybind.member(StatusCode.INVALID_ARG.value)
+    UNAVAILABLE: ClassVar[ErrorCode] = pybind.member(StatusCode.UNAVAILABLE.value)
+    UNSUPPORTED: ClassVar[ErrorCode] = pybind.member(StatusCode.UNSUPPORTED.value)
+    ALREADY_EXISTS: ClassVar[ErrorCode] = pybind.member(StatusCode.ALREADY_EXISTS.value)
+    CANCELLED: ClassVar[ErrorCode] = pybind.member(StatusCode.CANCELLED.value)
 
 
-# A class statement cannot say it: inside a class, names with two underscores are mangled.
-_ErrorCode.__name__ = "__ErrorCode"
-_ErrorCode.__qualname__ = "TritonError.__ErrorCode"
+# A name that can be said inside a class.
+ErrorCode = __ErrorCode
+
+
+def _code(code: StatusCode) -> pybind.StaticProperty[ErrorCode]:
+    return pybind.StaticProperty(lambda: ErrorCode(code.value))
 
 
 class TritonError(pybind.PybindObject):
     """An error for one response: ``TritonError(message, code=TritonError.INTERNAL)``.
 
-    Not an exception: raising it is a TypeError, as on the server.
+    Not an exception: raising it is a TypeError, as on the server. A code is a new object whenever
+    it is asked for: compare it with ``==``, never with ``is``.
     """
 
     __slots__ = ("_code", "_message")
     __module__ = "c_python_backend_utils"
 
-    UNKNOWN: ClassVar = _ErrorCode.UNKNOWN
-    INTERNAL: ClassVar = _ErrorCode.INTERNAL
-    NOT_FOUND: ClassVar = _ErrorCode.NOT_FOUND
-    INVALID_ARG: ClassVar = _ErrorCode.INVALID_ARG
-    UNAVAILABLE: ClassVar = _ErrorCode.UNAVAILABLE
-    UNSUPPORTED: ClassVar = _ErrorCode.UNSUPPORTED
-    ALREADY_EXISTS: ClassVar = _ErrorCode.ALREADY_EXISTS
-    CANCELLED: ClassVar = _ErrorCode.CANCELLED
+    UNKNOWN = _code(StatusCode.UNKNOWN)
+    INTERNAL = _code(StatusCode.INTERNAL)
+    NOT_FOUND = _code(StatusCode.NOT_FOUND)
+    INVALID_ARG = _code(StatusCode.INVALID_ARG)
+    UNAVAILABLE = _code(StatusCode.UNAVAILABLE)
+    UNSUPPORTED = _code(StatusCode.UNSUPPORTED)
+    ALREADY_EXISTS = _code(StatusCode.ALREADY_EXISTS)
+    CANCELLED = _code(StatusCode.CANCELLED)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        bound = pybind.bind(("message", "code"), {"code": _ErrorCode.INTERNAL}, args, kwargs)
-        message = None if bound is None else pybind.to_str(bound["message"])
-        if bound is None or message is None or not isinstance(bound["code"], _ErrorCode):
-            raise pybind.signature_error(
-                "__init__",
-                "c_python_backend_utils.TritonError(message: str, code: "
-                "c_python_backend_utils.TritonError.__ErrorCode = <__ErrorCode.INTERNAL: 1>)",
-                args,
-                kwargs,
-                kind="constructor",
-            )
+    @pybind.constructor(message=STR, code=(instance_of(ErrorCode, none=False), ErrorCode.INTERNAL))
+    def __init__(self, message: str, code: ErrorCode = ErrorCode.INTERNAL) -> None:
         self._message = message
-        self._code: _ErrorCode = bound["code"]
+        self._code = code.value
 
+    @pybind.method("str")
     def message(self) -> str:
         """The text that the client gets, word for word."""
-        return self._message
+        return returned(self._message)
 
-    def code(self) -> _ErrorCode:
+    @pybind.method("c_python_backend_utils.TritonError.__ErrorCode")
+    def code(self) -> ErrorCode:
         """The code that becomes the client's status."""
-        return self._code
+        return ErrorCode(self._code)
+
+
+setattr(TritonError, "__ErrorCode", ErrorCode)  # as text: a name would be mangled

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar, NoReturn, Protocol
+from typing import Any, ClassVar, Protocol
 
 from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.casters import STR, instance_of
 
 
 class LogLevel(pybind.PybindEnum):
     """``Logger.LogLevel``."""
 
+    __slots__ = ()
     __module__ = "c_python_backend_utils"
     __qualname__ = "Logger.LogLevel"
 
-    INFO = 0
-    WARNING = 1
-    ERROR = 2
-    VERBOSE = 3
+    INFO: ClassVar[LogLevel] = pybind.member(0)
+    WARNING: ClassVar[LogLevel] = pybind.member(1)
+    ERROR: ClassVar[LogLevel] = pybind.member(2)
+    VERBOSE: ClassVar[LogLevel] = pybind.member(3)
+
+
+# The name of the type inside Logger, where LogLevel is an attribute.
+_Level = LogLevel
 
 
 class LogSink(Protocol):
@@ -30,25 +36,18 @@ class LogSink(Protocol):
         """Take a line of this library's own."""
 
 
-def make_logger(sink: LogSink) -> type:
+def make_logger(sink: LogSink) -> Any:
     """The ``Logger`` class of one model instance.
 
     A class for each instance, because its methods are static and models log from threads of
     their own: nothing else tells whose server the line belongs to.
     """
 
-    def emit(function: str, level: LogLevel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        bound = pybind.bind(("message",), {}, args, kwargs)
-        message = None if bound is None else pybind.to_str(bound["message"])
-        if message is None:
-            raise pybind.signature_error(function, "(message: str) -> None", args, kwargs)
-        _send(level, message)
-
-    def _send(level: LogLevel, message: str) -> None:
-        caller = sys._getframe(3)  # past _send, emit or log, and the static method
+    def send(level: LogLevel, message: str) -> None:
+        caller = sys._getframe(3)  # past send, the method, and what reads its arguments
         sink.write(level, message, caller.f_code.co_filename, caller.f_lineno)
 
-    class Logger:
+    class Logger(pybind.PybindObject):
         """``Logger.log_info("…")`` and friends; not to be instantiated."""
 
         __slots__ = ()
@@ -61,45 +60,36 @@ def make_logger(sink: LogSink) -> type:
         ERROR: ClassVar = LogLevel.ERROR
         VERBOSE: ClassVar = LogLevel.VERBOSE
 
-        def __init__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-            raise TypeError("c_python_backend_utils.Logger: No constructor defined!")
+        __init__ = pybind.no_constructor
 
         @staticmethod
-        def log(*args: Any, **kwargs: Any) -> None:
-            """Log ``message`` at ``level`` (INFO)."""
-            _log(args, kwargs)
+        @pybind.function("None", message=STR, level=(instance_of(LogLevel, none=False), INFO))
+        def log(message: str, level: _Level = INFO) -> None:
+            """Log ``message`` at ``level``."""
+            send(level, message)
 
         @staticmethod
-        def log_info(*args: Any, **kwargs: Any) -> None:
+        @pybind.function("None", message=STR)
+        def log_info(message: str) -> None:
             """Log ``message`` at INFO."""
-            emit("log_info", LogLevel.INFO, args, kwargs)
+            send(LogLevel.INFO, message)
 
         @staticmethod
-        def log_warn(*args: Any, **kwargs: Any) -> None:
+        @pybind.function("None", message=STR)
+        def log_warn(message: str) -> None:
             """Log ``message`` at WARNING."""
-            emit("log_warn", LogLevel.WARNING, args, kwargs)
+            send(LogLevel.WARNING, message)
 
         @staticmethod
-        def log_error(*args: Any, **kwargs: Any) -> None:
+        @pybind.function("None", message=STR)
+        def log_error(message: str) -> None:
             """Log ``message`` at ERROR."""
-            emit("log_error", LogLevel.ERROR, args, kwargs)
+            send(LogLevel.ERROR, message)
 
         @staticmethod
-        def log_verbose(*args: Any, **kwargs: Any) -> None:
+        @pybind.function("None", message=STR)
+        def log_verbose(message: str) -> None:
             """Log ``message`` at VERBOSE; kept only with a verbose server log."""
-            emit("log_verbose", LogLevel.VERBOSE, args, kwargs)
-
-    def _log(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        bound = pybind.bind(("message", "level"), {"level": LogLevel.INFO}, args, kwargs)
-        message = None if bound is None else pybind.to_str(bound["message"])
-        if bound is None or message is None or not isinstance(bound["level"], LogLevel):
-            raise pybind.signature_error(
-                "log",
-                "(message: str, level: c_python_backend_utils.Logger.LogLevel = "
-                "<LogLevel.INFO: 0>) -> None",
-                args,
-                kwargs,
-            )
-        _send(bound["level"], message)
+            send(LogLevel.VERBOSE, message)
 
     return Logger

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from triton_stub.pb_utils import pybind
 
@@ -10,10 +10,11 @@ from triton_stub.pb_utils import pybind
 class MemoryType(pybind.PybindEnum):
     """``TRITONSERVER_MEMORY_GPU`` and ``TRITONSERVER_MEMORY_CPU``."""
 
+    __slots__ = ()
     __module__ = "c_python_backend_utils"
 
-    TRITONSERVER_MEMORY_GPU = 0
-    TRITONSERVER_MEMORY_CPU = 1
+    TRITONSERVER_MEMORY_GPU: ClassVar[MemoryType] = pybind.member(0)
+    TRITONSERVER_MEMORY_CPU: ClassVar[MemoryType] = pybind.member(1)
 
 
 class PreferredMemory(pybind.PybindObject):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from triton_stub.pb_utils import pybind
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 class MetricKind(pybind.PybindEnum):
     """``MetricKind``, which is also exported as constants of ``MetricFamily``."""
 
+    __slots__ = ()
     __module__ = "c_python_backend_utils"
 
-    COUNTER = 0
-    GAUGE = 1
-    HISTOGRAM = 2
+    COUNTER: ClassVar[MetricKind] = pybind.member(0)
+    GAUGE: ClassVar[MetricKind] = pybind.member(1)
+    HISTOGRAM: ClassVar[MetricKind] = pybind.member(2)
 
 
 class MetricSeries(Protocol):

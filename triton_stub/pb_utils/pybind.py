@@ -28,15 +28,35 @@ newest Triton is built with.
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, NoReturn, SupportsIndex, TypeVar, cast
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    cast,
+)
 
-from triton_stub.pb_utils.casters import REFUSED, UINT32, Caster
+from triton_stub.pb_utils.casters import (
+    INT64,
+    OBJECT,
+    REFUSED,
+    STR,
+    UINT32,
+    UINT64,
+    Caster,
+    list_of,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+T = TypeVar("T")
 _MODULE = "c_python_backend_utils"
-_REQUIRED: Final = object()
+_MISSING: Final = object()
 _NOTE = """
 
 Did you forget to `#include <pybind11/stl.h>`? Or <pybind11/complex.h>,
@@ -48,12 +68,20 @@ when compiling your pybind11 module."""
 # Classes
 
 
-class _PybindType(type):
-    """The metaclass. C calls its classes by module and name where it complains of their objects."""
+def _c_name(kind: type) -> str:
+    """What C calls a class where it complains of its objects."""
+    name: str = type.__dict__["__name__"].__get__(kind)
+    return name
 
-    def __new__(
+
+class pybind11_type(type):  # noqa: N801 - pybind11's name
+    """The metaclass. In C the backend's classes are called by module and name."""
+
+    __module__ = "pybind11_builtins"
+
+    def __new__(  # noqa: D102
         cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any
-    ) -> _PybindType:
+    ) -> pybind11_type:
         # What a model derives from them has a plain name.
         full = f"{_MODULE}.{name}" if namespace.get("__module__") == _MODULE else name
         return super().__new__(cls, full, bases, namespace, **keywords)
@@ -61,27 +89,21 @@ class _PybindType(type):
     @property
     def __name__(cls) -> str:  # type: ignore[override]
         """The name without the module."""
-        return type.__dict__["__name__"].__get__(cls).rpartition(".")[2]
+        return _c_name(cls).rpartition(".")[2]
 
     def __setattr__(cls, name: str, value: Any) -> None:
-        if isinstance(cls.__dict__.get(name), _StaticProperty):
+        if type(cls.__dict__.get(name)) is StaticProperty:
             raise AttributeError("property of 'pybind11_type' object has no setter")
         super().__setattr__(name, value)
 
 
-_PybindType.__name__ = _PybindType.__qualname__ = "pybind11_type"
-_PybindType.__module__ = "pybind11_builtins"
-
-
-class PybindObject(metaclass=_PybindType):
+class PybindObject(metaclass=pybind11_type):
     """Base of the imitated classes: no ``__dict__``, no copies, no pickles."""
 
     __slots__ = ("__weakref__",)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        kind = type(self)
-        full = f"{_MODULE}.{kind.__name__}" if kind.__module__ == _MODULE else kind.__name__
-        raise TypeError(f"cannot pickle {full!r} object")
+        raise TypeError(f"cannot pickle {_c_name(type(self))!r} object")
 
 
 def no_constructor(self: PybindObject, *_args: Any, **_kwargs: Any) -> NoReturn:
@@ -95,7 +117,7 @@ def no_constructor(self: PybindObject, *_args: Any, **_kwargs: Any) -> NoReturn:
 class _Parameter(NamedTuple):
     name: str  # empty: positional only
     caster: Caster
-    default: Any = _REQUIRED
+    default: Any = _MISSING
 
 
 class _Signature:
@@ -112,32 +134,39 @@ class _Signature:
         self.parameters = tuple(parameters)
         self.text = ", ".join(
             f"{name or f'arg{place}'}: {caster.text}"
-            + ("" if default is _REQUIRED else f" = {default!r}")
+            + ("" if default is _MISSING else f" = {default!r}")
             for place, (name, caster, default) in enumerate(parameters)
         )
 
+    def with_self(self, owner: type) -> str:
+        """The parameters of a method."""
+        own = f"self: {_full_name(owner)}"
+        return f"{own}, {self.text}" if self.text else own
+
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
         """The value of each parameter; None if the arguments do not fit."""
-        given, taken = len(args), 0
         values: list[Any] = []
-        for place, (name, caster, default) in enumerate(self.parameters):
-            if place < given:
-                value = args[place]
-            elif name in kwargs:
-                value = kwargs[name]
-                taken += 1
-            elif default is _REQUIRED:
+        # What is given by place; more than there are parameters cannot be bound.
+        for (_, caster, _), value in zip(self.parameters, args, strict=False):
+            loaded = caster.load(value)
+            if loaded is REFUSED:
                 return None
+            values.append(loaded)
+        given = len(args)
+        if given == len(self.parameters) and not kwargs:
+            return values
+        # What is left, by name or by default; a name that is not used fits nothing.
+        unused = len(kwargs)
+        for name, caster, default in self.parameters[given:]:
+            if name in kwargs:
+                unused -= 1
+                loaded = caster.load(kwargs[name])
             else:
-                values.append(default)
-                continue
-            value = caster.load(value)
-            if value is REFUSED:
+                loaded = REFUSED if default is _MISSING else default
+            if loaded is REFUSED:
                 return None
-            values.append(value)
-        if given > len(self.parameters) or taken != len(kwargs):
-            return None
-        return values
+            values.append(loaded)
+        return None if unused or given > len(self.parameters) else values
 
 
 def method(
@@ -146,28 +175,29 @@ def method(
     """Declares a method: what it returns, and its parameters without self."""
     signature = _Signature(casters, named)
 
-    def bind(owner: type, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        parameters = ", ".join(filter(None, (f"self: {_full_name(owner)}", signature.text)))
-        text = f"({parameters}) -> {returns}"
+    def bind(owner: type, function: Callable[..., Any]) -> Callable[..., Any]:
+        name = function.__name__
+        text = f"({signature.with_self(owner)}) -> {returns}"
 
-        def call_without(
-            self: Any = _REQUIRED, /, *args: Any, **kwargs: Any
-        ) -> Any:  # the fast way of most methods
+        def error(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TypeError:
+            given = args if self is _MISSING else (self, *args)
+            return signature_error(name, text, given, kwargs)
+
+        def call_alone(self: Any = _MISSING, /, *args: Any, **kwargs: Any) -> Any:
+            # Most methods, and the fast ones.
             if args or kwargs or not isinstance(self, owner):
-                given = args if self is _REQUIRED else (self, *args)
-                raise signature_error(name, text, given, kwargs)
+                raise error(self, args, kwargs)
             return function(self)
 
-        def call(self: Any = _REQUIRED, /, *args: Any, **kwargs: Any) -> Any:
+        def call(self: Any = _MISSING, /, *args: Any, **kwargs: Any) -> Any:
             values = signature.read(args, kwargs) if isinstance(self, owner) else None
             if values is None:
-                given = args if self is _REQUIRED else (self, *args)
-                raise signature_error(name, text, given, kwargs)
+                raise error(self, args, kwargs)
             return function(self, *values)
 
-        return _named(call if signature.parameters else call_without, name, text, function)
+        return _named(call if signature.parameters else call_alone, text, function)
 
-    return cast("Any", lambda function: _Declared(bind, function))
+    return cast("Callable[[Function], Function]", _declares(bind))
 
 
 def constructor(
@@ -176,20 +206,10 @@ def constructor(
     """Declares ``__init__``: its parameters without self."""
     signature = _Signature(casters, named)
 
-    def bind(owner: type, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        own = _full_name(owner)
-
-        def call(self: Any, /, *args: Any, **kwargs: Any) -> None:
-            values = signature.read(args, kwargs)
-            if values is None:
-                text = f"{own}({signature.text})"
-                raise signature_error(name, text, args, kwargs, kind="constructor")
-            function(self, *values)
-
-        parameters = ", ".join(filter(None, (f"self: {own}", signature.text)))
-        return _named(call, name, f"({parameters}) -> None", function)
-
-    return cast("Any", lambda function: _Declared(bind, function))
+    return cast(
+        "Callable[[Function], Function]",
+        _declares(lambda owner, function: _constructor(owner, signature, function)),
+    )
 
 
 def function(
@@ -199,18 +219,16 @@ def function(
     signature = _Signature(casters, named)
     text = f"({signature.text}) -> {returns}"
 
-    def bind(function: Callable[..., Any]) -> Callable[..., Any]:
-        name = function.__name__
-
+    def bind(function: Callable[..., Any]) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             values = signature.read(args, kwargs)
             if values is None:
-                raise signature_error(name, text, args, kwargs)
+                raise signature_error(function.__name__, text, args, kwargs)
             return function(*values)
 
-        return _named(call, name, text, function)
+        return _named(call, text, function)
 
-    return cast("Any", bind)
+    return bind
 
 
 def signature_error(
@@ -233,29 +251,48 @@ def signature_error(
     return TypeError(text + _NOTE if "std::" in text else text)
 
 
+_Bind = Callable[[type, Callable[..., Any]], Callable[..., Any]]
+
+
 class _Declared:
     """Stands in a class statement until the class is there, which its signatures name."""
 
-    def __init__(
-        self,
-        bind: Callable[[type, str, Callable[..., Any]], Callable[..., Any]],
-        function: Callable[..., Any],
-    ) -> None:
+    def __init__(self, bind: _Bind, function: Callable[..., Any]) -> None:
         self._bind = bind
         self._function = function
 
     def __set_name__(self, owner: type, name: str) -> None:
-        setattr(owner, name, self._bind(owner, name, self._function))
+        setattr(owner, name, self._bind(owner, self._function))
+
+
+def _declares(bind: _Bind) -> Any:
+    return lambda function: _Declared(bind, function)
+
+
+def _constructor(
+    owner: type, signature: _Signature, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    text = f"{_full_name(owner)}({signature.text})"
+
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> None:
+        values = signature.read(args, kwargs)
+        if values is None:
+            raise signature_error("__init__", text, args, kwargs, kind="constructor")
+        function(self, *values)
+
+    return _named(call, f"({signature.with_self(owner)}) -> None", function, "__init__")
 
 
 def _named(
-    call: Callable[..., Any], name: str, text: str, function: Callable[..., Any]
+    call: Callable[..., Any], text: str, function: Callable[..., Any], name: str = ""
 ) -> Callable[..., Any]:
-    call.__name__ = name
+    call.__name__ = name or function.__name__
     call.__qualname__ = function.__qualname__
     call.__module__ = _MODULE
     # pybind11's own form of a function that has a text, too.
-    call.__doc__ = f"{name}{text}\n" + (f"\n{function.__doc__}\n" if function.__doc__ else "")
+    call.__doc__ = f"{call.__name__}{text}\n" + (
+        f"\n{function.__doc__}\n" if function.__doc__ else ""
+    )
     return call
 
 
@@ -273,27 +310,123 @@ def _shown(value: Any) -> str:
 # Enums
 
 
-class member:  # noqa: N801 - it reads as a keyword: ``INFO: ClassVar[LogLevel] = member(0)``
-    """A member of an enum's class statement, by its number."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+class _Member(NamedTuple):
+    number: int
 
 
-class PybindEnum(PybindObject):
+def member(number: int) -> Any:
+    """A member of an enum, by its number: ``INFO: ClassVar[LogLevel] = pybind.member(0)``."""
+    return _Member(number)
+
+
+class StaticProperty(Generic[T]):
+    """An attribute of a class that is made anew whenever it is asked for, and cannot be set."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+
+    def __get__(self, instance: object, owner: type) -> T:
+        return self._make()
+
+
+class PybindEnum(PybindObject):  # noqa: PLW1641 - the hash is below
     """A ``pybind11::enum_``: equal to its number and convertible to it, but no ``int``.
 
-    Any number makes an object, of its own each time: members are compared with ``==``, and one
-    that is no member's is called ``???``.
+    Any 32-bit number makes an object, a new one each time, called ``???`` if no member has it.
     """
 
     __slots__ = ("_number",)
+
+    __members__: ClassVar[StaticProperty[dict[str, Self]]]
     _number: int
+    _members: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        members = {k: v.number for k, v in vars(cls).items() if isinstance(v, member)}
-        if not members:
+        if cls.__module__ != _MODULE:
             return  # derived by a model: the members are the base's
-        cls._names: dict[int, str] = {}
-"""
+        _ENUMS[cls.__qualname__] = cls
+        setattr(cls, "__init__", _constructor(cls, _ENUM_SIGNATURE, PybindEnum.__init__))  # noqa: B010
+        cls._members = {key: cls(m.number) for key, m in vars(cls).items() if type(m) is _Member}
+        cls.__members__ = StaticProperty(lambda: dict(cls._members))
+        for key, one in cls._members.items():
+            setattr(cls, key, one)
+        cls.__doc__ = "Members:" + "".join(f"\n\n  {key}" for key in cls._members)
+        entries = {key: (one, None) for key, one in cls._members.items()}
+        setattr(cls, "__entries", entries)  # as text: a name would be mangled
+
+    def __init__(self, value: int) -> None:
+        self._number = value
+
+    @property
+    def name(self) -> str:
+        """Name of the member, or ``???``."""
+        return next((key for key, one in self._members.items() if one == self), "???")
+
+    @property
+    def value(self) -> int:
+        """Number of the member."""
+        return self._number
+
+    def __int__(self) -> int:
+        return self._number
+
+    __index__ = __getstate__ = __hash__ = __int__
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._number == other)
+
+    def __repr__(self) -> str:
+        return f"<{self}: {self._number}>"
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # Not by the class's own name: its module can be imported inside a model only.
+        return _enum_again, (type(self).__qualname__, self._number)
+
+
+_ENUMS: Final[dict[str, type[PybindEnum]]] = {}
+_ENUM_SIGNATURE: Final = _Signature((), {"value": UINT32})
+
+
+def _enum_again(kind: str, number: int) -> Any:
+    return _ENUMS[kind](number)
+
+
+# For callers that still bind by hand; to be removed with the last of them.
+
+
+def to_str(value: Any) -> str | None:
+    """What a ``std::string`` parameter makes of ``value``: text, or None if it is refused."""
+    text: str | None = _or_none(STR.load(value))
+    return text
+
+
+def to_int(value: Any, least: int, most: int) -> int | None:
+    """What an integer parameter makes of ``value``: a number in its range, or None."""
+    number = _or_none(INT64.load(value) if least < 0 else UINT64.load(value))
+    return number if number is not None and least <= number <= most else None
+
+
+def to_list(value: Any) -> list[Any] | None:
+    """What a ``std::vector`` parameter makes of ``value``: a list, or None if it is refused."""
+    items: list[Any] | None = _or_none(_ANY_LIST.load(value))
+    return items
+
+
+def bind(
+    names: tuple[str, ...], defaults: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Match arguments to parameter names; None if a name is unknown, missing or given twice."""
+    parameters = {name: (OBJECT, defaults[name]) if name in defaults else OBJECT for name in names}
+    values = _Signature((), parameters).read(args, kwargs)
+    return None if values is None else dict(zip(names, values, strict=True))
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is REFUSED else value
+
+
+_ANY_LIST: Final = list_of(OBJECT)

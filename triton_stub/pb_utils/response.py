@@ -6,17 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.casters import OBJECT, instance_of, list_of
 from triton_stub.pb_utils.errors import TritonError, TritonModelException
 from triton_stub.pb_utils.tensor import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_SIGNATURE = (
-    "c_python_backend_utils.InferenceResponse("
-    "output_tensors: list[c_python_backend_utils.Tensor] = [], "
-    "error: c_python_backend_utils.TritonError = None, parameters: object = None)"
-)
+    from collections.abc import Mapping, Sequence
 
 
 class InferenceResponse(pybind.PybindObject):
@@ -29,22 +24,26 @@ class InferenceResponse(pybind.PybindObject):
     __slots__ = ("_error", "_output_tensors", "_parameters")
     __module__ = "c_python_backend_utils"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        defaults: dict[str, Any] = {"output_tensors": [], "error": None, "parameters": None}
-        bound = pybind.bind(tuple(defaults), defaults, args, kwargs)
-        tensors = None if bound is None else pybind.to_list(bound["output_tensors"])
-        if (
-            bound is None
-            or tensors is None
-            or not all(item is None or isinstance(item, Tensor) for item in tensors)
-            or not (bound["error"] is None or isinstance(bound["error"], TritonError))
-        ):
-            raise pybind.signature_error("__init__", _SIGNATURE, args, kwargs, kind="constructor")
-        self._parameters = checked_parameters(bound["parameters"])
-        if None in tensors:
+    _error: TritonError | None
+    _output_tensors: list[Tensor]
+    _parameters: dict[str, bool | int | str]
+
+    @pybind.constructor(
+        output_tensors=(list_of(instance_of(Tensor)), []),
+        error=(instance_of(TritonError), None),
+        parameters=(OBJECT, None),
+    )
+    def __init__(
+        self,
+        output_tensors: Sequence[Tensor] = (),
+        error: TritonError | None = None,
+        parameters: dict[str, bool | int | str] | None = None,
+    ) -> None:
+        self._parameters = checked_parameters(parameters)
+        if None in output_tensors:
             raise TritonModelException("Output tensor for inference response should not be empty.")
-        self._output_tensors: list[Tensor] = tensors
-        self._error: TritonError | None = bound["error"]
+        self._output_tensors = list(output_tensors)
+        self._error = error
 
     @classmethod
     def _received(cls, tensors: list[Tensor], parameters: Mapping[str, Any]) -> Self:
@@ -55,18 +54,22 @@ class InferenceResponse(pybind.PybindObject):
         response._parameters = dict(parameters)
         return response
 
+    @pybind.method("list[c_python_backend_utils.Tensor]")
     def output_tensors(self) -> list[Tensor]:
         """A new list; appending to it changes nothing."""
         return list(self._output_tensors)
 
+    @pybind.method("bool")
     def has_error(self) -> bool:
         """True if the response carries an error."""
         return self._error is not None
 
+    @pybind.method("c_python_backend_utils.TritonError")
     def error(self) -> TritonError | None:
         """The error, or None."""
         return self._error
 
+    @pybind.method("str")
     def parameters(self) -> str:
         """The response's parameters as JSON text (Triton 25.02)."""
         return json.dumps(self._parameters)

@@ -12,6 +12,7 @@ import numpy as np
 from triton_stub import datatypes
 from triton_stub.datatypes import BF16, BYTES, Datatype
 from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.casters import NDARRAY, STR, returned
 from triton_stub.pb_utils.errors import TritonModelException
 
 Array = np.ndarray[Any, Any]
@@ -34,19 +35,10 @@ class Tensor(pybind.PybindObject):
     _shape: tuple[int, ...]
     _source: Array | None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        name = pybind.to_str(args[0]) if len(args) == 2 and not kwargs else None
-        if name is None or not isinstance(args[1], np.ndarray):
-            raise pybind.signature_error(
-                "__init__",
-                "c_python_backend_utils.Tensor(arg0: str, arg1: numpy.ndarray)",
-                args,
-                kwargs,
-                kind="constructor",
-            )
+    @pybind.constructor(STR, NDARRAY)
+    def __init__(self, name: str, array: Array, /) -> None:
         if not name:
             raise TritonModelException("Tensor name cannot be an empty string.")
-        array: Array = args[1]
         datatype = _accepted(array.dtype)
         # Asked of the array's memory, as the backend does, which is how a masked array fails there.
         if not array.data.c_contiguous:
@@ -73,18 +65,22 @@ class Tensor(pybind.PybindObject):
         tensor._framed = None
         return tensor
 
+    @pybind.method("str")
     def name(self) -> str:
         """The tensor's name."""
-        return self._name
+        return returned(self._name)
 
+    @pybind.method("list[int]")
     def shape(self) -> list[int]:
         """A new list; the batch dimension comes first on batching models."""
         return list(self._shape)
 
+    @pybind.method("bool")
     def is_cpu(self) -> bool:
         """True: this tensor's memory can be read by the CPU."""
         return True
 
+    @pybind.method("numpy.ndarray")
     def as_numpy(self) -> Array:
         """The same array at every call.
 
@@ -101,6 +97,7 @@ class Tensor(pybind.PybindObject):
             self._array = np.array(self._source).reshape(self._shape)
         return self._array
 
+    @pybind.method("TRITONSERVER_datatype_enum")
     def triton_dtype(self) -> object:
         """Always a TypeError: the server never registers the enum that this should return."""
         raise TypeError(
