@@ -50,7 +50,7 @@ NEWER_TEXTS: tuple[tuple[str, str, str, str], ...] = (
     (
         "25.02",
         "python_backend src/pb_stub.cc: InferenceResponse(parameters=)",
-        r"(InferenceResponse\(.*?error: \S+ = None), parameters: object = None\)",
+        r"(Response[(,] ?output_tensors: .*?error: \S+ = None), parameters: object = None\)",
         r"\1)",
     ),
 )
