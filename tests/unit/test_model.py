@@ -410,8 +410,8 @@ def test_a_defect_of_ours_is_an_answer(make, log, monkeypatch):
     ("text", "feature"),
     [
         ("sequence_batching { }", "sequence_batching"),
-        ("ensemble_scheduling { }", "ensemble_scheduling"),
-        ("dynamic_batching { priority_levels: 2 }", "priority_levels"),
+        ('platform: "ensemble" ensemble_scheduling { }', "ensemble_scheduling"),
+        ("dynamic_batching { priority_levels: 2 default_priority_level: 1 }", "priority_levels"),
         ("dynamic_batching { default_queue_policy { } }", "default_queue_policy"),
         ('backend: "onnxruntime"', "onnxruntime"),
         ('runtime: "other.so"', "other.so"),

@@ -1,0 +1,44 @@
+"""Model configuration: ``config.pbtxt`` → protobuf → Triton's defaults → checks → Triton's JSON.
+
+reading     the text of a config.pbtxt, or JSON, into a message
+fields      the values of JSON into the fields of a message
+defaults    what the server fills in
+checks      what it refuses: when it polls a repository, and when it loads a model
+completion  what it takes over of what auto_complete_config returns
+printing    a message as JSON
+schema      NVIDIA's schema
+"""
+
+from __future__ import annotations
+
+from triton_stub.config.checks import (
+    check_instance_groups,
+    check_labels,
+    check_polled,
+    check_tensors,
+    validate,
+)
+from triton_stub.config.completion import completed
+from triton_stub.config.defaults import MODEL_FILENAME, normalize
+from triton_stub.config.printing import to_dict, to_json
+from triton_stub.config.reading import CONFIG_FILENAME, from_json, load, parse, poll
+from triton_stub.config.schema import schema
+
+__all__ = [
+    "CONFIG_FILENAME",
+    "MODEL_FILENAME",
+    "check_instance_groups",
+    "check_labels",
+    "check_polled",
+    "check_tensors",
+    "completed",
+    "from_json",
+    "load",
+    "normalize",
+    "parse",
+    "poll",
+    "schema",
+    "to_dict",
+    "to_json",
+    "validate",
+]
