@@ -41,6 +41,27 @@ NO_ANSWER = Deviation(
     stub="an error that says so",
     why="a test must not hang",
 )
+NO_RESCHEDULE = Deviation(
+    key="no-reschedule",
+    what="`set_release_flags` with `RESCHEDULE` in a model without `iterative_sequence`",
+    server="keeps the client waiting for ever",
+    stub="an error that says so, and the server's line in the log",
+    why="a test must not hang",
+)
+OVERDUE = Deviation(
+    key="overdue",
+    what="a model that blocks, or keeps a request without answering it",
+    server="waits for ever",
+    stub="an error, after `response_timeout` seconds",
+    why="a test must not hang",
+)
+ASYNC_FAILURE = Deviation(
+    key="async-failure",
+    what="an exception in the `async def execute` of a decoupled model",
+    server="only logs it, and keeps the client waiting for ever",
+    stub="the line in the log, and an error response",
+    why="a test must not hang",
+)
 ASYNC_EXIT = Deviation(
     key="async-exit",
     what="an `async def execute` raises `SystemExit` or `KeyboardInterrupt`",
@@ -118,6 +139,30 @@ WARMUP = Deviation(
     server="runs the samples before the model is ready",
     stub="ignored with a warning",
     why="not yet imitated",
+)
+REMOVED_SERIES = Deviation(
+    key="removed-series",
+    what="two `MetricFamily` objects of one name, a metric with the same labels from each, and one "
+    "of the two families deleted: the other's metric",
+    server="reads and writes memory that it has freed",
+    stub="an error that says so",
+    why="whatever it would be, it would be wrong",
+)
+TOO_EARLY = Deviation(
+    key="too-early",
+    what="metrics, `load_model`, `unload_model` or `is_model_ready` before `initialize`: at "
+    "import, in `auto_complete_config` or in the constructor",
+    server="waits for ever",
+    stub="an error that says so",
+    why="a test must not hang",
+)
+LOADING_CIRCLE = Deviation(
+    key="loading-circle",
+    what="a model that, while it is loaded, loads or unloads itself, or another one that waits for "
+    "it",
+    server="waits for ever",
+    stub="an error that says so",
+    why="a test must not hang",
 )
 
 ALL: tuple[Deviation, ...] = tuple(

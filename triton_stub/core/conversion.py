@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from triton_stub import pb_utils
+from triton_stub import deviations, pb_utils
 from triton_stub.core.request import InferenceResponse
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, StatusCode
@@ -139,16 +139,14 @@ class Channel:
     def abandon(self) -> None:
         """Nobody is left who could send the final response: the server's client would hang."""
         if self._sent or self.decoupled:
-            text = (
-                "the response sender of this request is gone, and no final response was sent: on "
-                "the real server the client would wait for ever. Send it with "
-                "flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL."
+            text = deviations.NO_ANSWER.text(
+                "the response sender of this request is gone, and no final response was sent",
+                "Send it with flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL.",
             )
         else:
-            text = (
-                "execute returned None for this request, so it is never answered: on the real "
-                "server the client would wait for ever. Return one InferenceResponse for each "
-                "request."
+            text = deviations.NO_ANSWER.text(
+                "execute returned None for this request, so it is never answered",
+                "Return one InferenceResponse for each request.",
             )
         self._put(self._conversion.failure(self._pending.request, InferenceError(text)))
 

@@ -7,6 +7,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
+from triton_stub import deviations
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -118,9 +119,11 @@ class Responses:
 
 def _overdue(timeout: float | None) -> InferenceError:
     return InferenceError(
-        f"no response within {timeout:g} s: the model blocks, or it has kept the request or its "
-        "response sender without answering. The real server would wait for ever. Raise "
-        "response_timeout if the model needs longer.",
+        deviations.OVERDUE.text(
+            f"no response within {timeout:g} s, because the model blocks, or has kept the request "
+            "or its response sender without answering",
+            "Raise response_timeout if the model needs longer.",
+        ),
         StatusCode.UNAVAILABLE,
     )
 

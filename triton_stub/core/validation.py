@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from triton_stub import datatypes
+from triton_stub import datatypes, deviations
 from triton_stub.core.hash_order import visited
 from triton_stub.datatypes import BYTES, format_shape
 from triton_stub.errors import InferenceError, StatusCode
@@ -146,8 +146,10 @@ class Validator:
         if not request.inputs:
             _refuse(f"{request.log_prefix}out of bounds index 0: request has 0 inputs")
         _refuse(
-            f"{request.log_prefix}the batch size is 0: the real server never answers such a "
-            f"request. Send at least one row to '{self._model_name}'"
+            request.log_prefix
+            + deviations.EMPTY_BATCH.text(
+                "the batch size is 0", f"Send at least one row to '{self._model_name}'"
+            )
         )
 
     def _check_input(self, request: InferenceRequest, tensor: Tensor, batch_size: int) -> Tensor:

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from triton_stub import deviations
 from triton_stub.core.conversion import Channel, Conversion
 from triton_stub.core.host import InstanceHost
 from triton_stub.core.statistics import BatchTimes
@@ -167,9 +168,11 @@ class Worker:
         return self._conversion.failure(
             pending.request,
             InferenceError(
-                "the model asks for this request to be rescheduled, which the server does only "
-                "with `sequence_batching { iterative_sequence: true }`: on the real server the "
-                "client would wait for ever."
+                deviations.NO_RESCHEDULE.text(
+                    "the model asks for this request to be rescheduled, which the server does only "
+                    "with `sequence_batching { iterative_sequence: true }`",
+                    "Answer the request, or configure that.",
+                )
             ),
         )
 

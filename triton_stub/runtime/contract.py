@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from triton_stub import deviations
 from triton_stub.errors import InferenceError
 from triton_stub.pb_utils.errors import TritonModelException
 from triton_stub.pb_utils.request import RELEASE_RESCHEDULE
@@ -50,8 +51,10 @@ def checked_responses(
     if len(set(made)) < len(made):
         # Seen on the real server: outputs got lost, or the whole server died.
         raise InferenceError(
-            "execute returned one InferenceResponse object for several requests, which the real "
-            "server does not survive. Make a new InferenceResponse for each request."
+            deviations.SHARED_RESPONSE.text(
+                "execute returned one InferenceResponse object for several requests",
+                "Make a new InferenceResponse for each request.",
+            )
         )
     for request, response in zip(requests, responses, strict=True):
         if response is not None:
