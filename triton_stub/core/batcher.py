@@ -147,6 +147,7 @@ class Batcher:
 
         InferenceError after ``close``, and if the server would never execute them together.
         """
+        # The server takes batches from nobody: deviations.EXACT_BATCH.
         if obstacle := self._policy.obstacle(batch):
             raise InferenceError(
                 f"the server would never execute these {len(batch)} requests in one call: "

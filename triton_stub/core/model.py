@@ -119,6 +119,7 @@ class ServedModel:
                 model_file=version_directory / self.config.default_model_filename,
                 model_config=text,
                 instance_name=f"{group.name}_{index}",
+                # Whether there is a GPU or not: deviations.GPU_WITHOUT_GPU.
                 kind=kinds.Name(group.kind).removeprefix("KIND_"),
                 device_id=device_id,
                 decoupled=self.decoupled,
@@ -149,6 +150,7 @@ def _check_supported(config: Any, log: Log) -> None:
             f"model '{config.name}' asks for {', '.join(features)}, which this release of "
             "triton_stub does not imitate: test this model with --triton-engine=native"
         )
+    # deviations.WARMUP and deviations.EXECUTION_ENVIRONMENT
     ignored = {
         "model_warmup is ignored by this release of triton_stub": bool(config.model_warmup),
         "EXECUTION_ENV_PATH is ignored: the model runs in the environment of this process": (
