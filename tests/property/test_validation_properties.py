@@ -80,6 +80,24 @@ def test_a_request_is_refused_or_fits(data, config):
             assert tensor.shape[0] == validated.batch_size
 
 
+@given(data=st.data(), config=model_configs())
+def test_what_passed_before_makes_no_difference(data, config):
+    read = read_config(config)
+    used = Validator(read)
+    for request in data.draw(st.lists(requests(config), min_size=1, max_size=4)):
+        for _ in range(2):
+            assert told(used, request) == told(Validator(read), request)
+
+
+def told(validator, request):
+    try:
+        validated = validator.validate(request)
+    except InferenceError as error:
+        return str(error)
+    inputs = [(each.name, each.shape, bytes(each.to_bytes())) for each in validated.inputs]
+    return validated.batch_size, inputs, validated.requested_outputs
+
+
 CONFIG = 'input [ { name: "TEXT" data_type: TYPE_STRING dims: [ -1 ] } ]'
 BODIES = st.lists(st.sampled_from([b"\0\0\0\0", b"\1\0\0\0", b"a", b"\2\0\0\0bc", b"\xff" * 4]))
 

@@ -32,7 +32,10 @@ _LENGTH_SIZE = 4
 _UINT32 = 2**32
 
 
-@dataclass(frozen=True, slots=True)
+_KEPT = 1024  # kinds of requests that a model remembers
+
+
+@dataclass(slots=True)
 class ValidatedRequest:
     """What the checks found out: tensors in the shape the model sees, and the batch size.
 
@@ -55,9 +58,34 @@ class Validator:
         self._input_names = [entry.name for entry in config.input]
         self._required = [entry.name for entry in config.input if not entry.optional]
         self._outputs = frozenset(entry.name for entry in config.output)
+        # Requests that have names, datatypes and shapes of their inputs in common pass alike, save
+        # for the size of the data. Shared by threads: the worst that happens is to check twice.
+        self._passed: dict[object, _Passed] = {}
 
     def validate(self, request: InferenceRequest) -> ValidatedRequest:
         """Check one request; InferenceError with the server's text if it is refused."""
+        key = (
+            tuple([(each.name, each.datatype.number, each.shape) for each in request.inputs]),
+            tuple(request.requested_outputs),
+        )
+        passed = self._passed.get(key)
+        if passed is None:
+            validated = self._validate(request)
+            if len(self._passed) >= _KEPT:
+                self._passed.clear()
+            self._passed[key] = _Passed.of(request, validated)
+            return validated
+        tensors = request.inputs
+        for index, shape, _ in passed.checks:
+            self._check_size(request, tensors[index], shape)
+        inputs = [
+            tensors[index] if same else tensors[index].with_shape(shape)
+            for index, shape, same in passed.inputs
+        ]
+        _check_last_texts(inputs)
+        return ValidatedRequest(passed.batch_size, inputs, passed.requested_outputs)
+
+    def _validate(self, request: InferenceRequest) -> ValidatedRequest:
         self._check_no_duplicates(request)
         for name in sorted(request.requested_outputs):
             if name not in self._outputs:
@@ -70,9 +98,7 @@ class Validator:
         # So far the core; what it lets pass, the backend looks at.
         if self._max_batch_size and batch_size == 0:
             self._refuse_empty_batch(request)
-        for tensor in inputs:
-            if tensor.datatype is BYTES and not isinstance(tensor.data, np.ndarray):
-                _check_last_text(tensor.name, tensor.data)
+        _check_last_texts(inputs)
         return ValidatedRequest(
             batch_size, inputs, frozenset(request.requested_outputs) or self._outputs
         )
@@ -185,13 +211,12 @@ class Validator:
         self, request: InferenceRequest, tensor: Tensor, shape: tuple[int, ...]
     ) -> None:
         count = math.prod(shape) if shape else 0
-        what = f"for input '{tensor.name}' for model '{self._model_name}'"
         if tensor.datatype is not BYTES:
             expected = count * tensor.datatype.itemsize
             if tensor.byte_size != expected:
                 _refuse(
-                    f"{request.log_prefix}input byte size mismatch {what}. "
-                    f"Expected {expected}, got {tensor.byte_size}"
+                    f"{request.log_prefix}input byte size mismatch for input '{tensor.name}' for "
+                    f"model '{self._model_name}'. Expected {expected}, got {tensor.byte_size}"
                 )
         elif isinstance(tensor.data, np.ndarray):
             if tensor.data.size != count:
@@ -217,6 +242,41 @@ class _InputRule:
             return shape
         wild = iter([size for size, dim in zip(shape, self.dims, strict=True) if dim == -1])
         return tuple(next(wild) if dim == -1 else dim for dim in self.reshape)
+
+
+_Inputs = tuple[tuple[int, tuple[int, ...], bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """What is known of a request that passed.
+
+    Of each input its place in the request, its shape for the model, and whether that is its own;
+    once in the order of the checks and once in that in which the model sees them.
+    """
+
+    batch_size: int
+    checks: _Inputs
+    inputs: _Inputs
+    requested_outputs: frozenset[str]
+
+    @classmethod
+    def of(cls, request: InferenceRequest, validated: ValidatedRequest) -> _Passed:
+        places = {tensor.name: index for index, tensor in enumerate(request.inputs)}
+        inputs = {
+            tensor.name: (
+                places[tensor.name],
+                tensor.shape,
+                tensor.shape == request.inputs[places[tensor.name]].shape,
+            )
+            for tensor in validated.inputs
+        }
+        return cls(
+            validated.batch_size,
+            tuple(inputs[tensor.name] for tensor in _in_order(request.inputs)),
+            tuple(inputs.values()),
+            validated.requested_outputs,
+        )
 
 
 def _in_order(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -254,6 +314,12 @@ def _check_framing(
         offset += _LENGTH_SIZE + _length_at(data, offset)
     if found != expected:
         _refuse(f"{prefix}expected {expected} string elements {what}, got {found}")
+
+
+def _check_last_texts(tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
+        if tensor.datatype is BYTES and not isinstance(tensor.data, np.ndarray):
+            _check_last_text(tensor.name, tensor.data)
 
 
 def _check_last_text(name: str, data: bytes | memoryview) -> None:
