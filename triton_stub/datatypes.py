@@ -22,18 +22,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """One row of the table. ``itemsize`` is in bytes, 0 for BYTES (length varies)."""
+    """One row of the table. ``itemsize`` is in bytes, 0 for BYTES (length varies).
+
+    ``dlpack`` is the type code and the bits of an element, (0, 0) for BYTES, which DLPack has not.
+    """
 
     name: str
     config_name: str
     number: int
     numpy: np.dtype[Any]
     itemsize: int
+    dlpack: tuple[int, int] = (0, 0)
+
+
+# dlpack.h, DLDataTypeCode, by numpy's kind; bfloat16 is of numpy's kind V.
+_DLPACK_CODES = {"i": 0, "u": 1, "f": 2, "V": 4, "b": 6}
 
 
 def _row(name: str, config_name: str, number: int, numpy_type: object) -> Datatype:
     dtype: np.dtype[Any] = np.dtype(numpy_type)  # type: ignore[call-overload]
-    return Datatype(name, config_name, number, dtype, 0 if dtype.hasobject else dtype.itemsize)
+    itemsize = 0 if dtype.hasobject else dtype.itemsize
+    dlpack = (_DLPACK_CODES.get(dtype.kind, 0), 8 * itemsize)
+    return Datatype(name, config_name, number, dtype, itemsize, dlpack)
 
 
 DATATYPES = (
@@ -59,6 +69,7 @@ _BY_NAME = {row.name: row for row in DATATYPES}
 _BY_CONFIG_NAME = {row.config_name: row for row in DATATYPES}
 _BY_NUMBER = {row.number: row for row in DATATYPES}
 _BY_DTYPE = {row.numpy: row for row in DATATYPES}
+_BY_DLPACK = {row.dlpack: row for row in DATATYPES if row is not BYTES}
 
 
 def from_name(name: str) -> Datatype:
@@ -84,6 +95,11 @@ def from_dtype(dtype: np.dtype[Any]) -> Datatype | None:
     if dtype.kind in "SU":
         return BYTES
     return _BY_DTYPE.get(dtype.newbyteorder("="))
+
+
+def from_dlpack(code: int, bits: int) -> Datatype | None:
+    """Row of an element's type code and bits in DLPack, or None if Triton has no such datatype."""
+    return _BY_DLPACK.get((code, bits))
 
 
 def encode_bytes(array: Array) -> bytes:

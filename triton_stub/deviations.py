@@ -164,6 +164,56 @@ LOADING_CIRCLE = Deviation(
     stub="an error that says so",
     why="a test must not hang",
 )
+DLPACK_NUMPY = Deviation(
+    key="dlpack-numpy",
+    what="`Tensor.from_dlpack` of a NumPy array",
+    server="loses its process, with the NumPy 1.26 of its images",
+    stub="an error that says so",
+    why="a test must not crash",
+)
+DLPACK_FIRST_STRIDE = Deviation(
+    key="dlpack-first-stride",
+    what="`Tensor.from_dlpack` of a tensor with a stride in its first dimension, such as `x[::2]`",
+    server="never looks at it and reads the wrong memory",
+    stub="an error that says so",
+    why="a test must not pass on wrong values",
+)
+DLPACK_CAPSULE = Deviation(
+    key="dlpack-capsule",
+    what="`Tensor.from_dlpack` of a capsule that is used up, not DLPack's, or without a deleter",
+    server="takes its content for a tensor's and crashes, at once or when it is given back",
+    stub="an error that says so",
+    why="a test must not crash",
+)
+GPU_ARRAYS = Deviation(
+    key="gpu-arrays",
+    what="`Tensor.from_dlpack` of an array on a GPU",
+    server="sends the memory on the GPU",
+    stub="asks the array for its values (`__array__`) and says that they are on a GPU",
+    why="CPU and GPU models run in one test run; without a GPU it is the server's error",
+)
+MISSING_MODEL_FILE = Deviation(
+    key="missing-model-file",
+    what="no `model.py` in the version's directory",
+    server="waits for ever, or says after 10 s that its process is not healthy, and writes the "
+    "reason to its log only",
+    stub="an error that says so",
+    why="a test must not hang",
+)
+UNKNOWN_DATATYPE = Deviation(
+    key="unknown-datatype",
+    what="a `data_type` that is a number without a name",
+    server="takes it, and then does not know what to do with requests",
+    stub="refused",
+    why="nobody can mean it",
+)
+INSTANCE_UPDATE = Deviation(
+    key="instance-update",
+    what="a model that is loaded again, of which only `instance_group` has changed",
+    server="keeps the instances that are still wanted",
+    stub="starts all of them anew",
+    why="not yet imitated",
+)
 
 ALL: tuple[Deviation, ...] = tuple(
     value for value in dict(globals()).values() if isinstance(value, Deviation)

@@ -61,6 +61,18 @@ def list_of(item: Caster) -> Caster:
     return Caster(f"list[{item.text}]", load)
 
 
+def pair_of(first: Caster, second: Caster) -> Caster:
+    """A ``std::pair``: any sequence of two."""
+
+    def load(value: Any) -> Any:
+        if not _is_sequence(value) or len(value) != 2:
+            return REFUSED
+        loaded = first.load(value[0]), second.load(value[1])
+        return REFUSED if REFUSED in loaded else loaded
+
+    return Caster(f"tuple[{first.text}, {second.text}]", load)
+
+
 def returned(text: str) -> str:
     """What a ``std::string`` becomes on its way back: UnicodeDecodeError if it is no UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode()
@@ -139,6 +151,7 @@ BOOL = Caster("bool", _load_bool)
 FLOAT = Caster("float", _load_float)
 OBJECT = Caster("object", lambda value: value)
 NDARRAY = Caster("numpy.ndarray", _load_ndarray)
+INT32 = _integer(-(2**31), 2**31 - 1)
 UINT32 = _integer(0, 2**32 - 1)
 UINT64 = _integer(0, 2**64 - 1)
 INT64 = _integer(-(2**63), 2**63 - 1)

@@ -28,6 +28,8 @@ newest Triton is built with.
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
 from typing import (
     Any,
@@ -82,9 +84,13 @@ class pybind11_type(type):  # noqa: N801 - pybind11's name
     def __new__(  # noqa: D102
         cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any
     ) -> pybind11_type:
-        # What a model derives from them has a plain name.
-        full = f"{_MODULE}.{name}" if namespace.get("__module__") == _MODULE else name
-        return super().__new__(cls, full, bases, namespace, **keywords)
+        # type(name, bases, {}) takes it from the caller, which would be this function.
+        module = namespace.setdefault("__module__", sys._getframe(1).f_globals["__name__"])
+        if module == _MODULE:
+            name = f"{_MODULE}.{name}"
+        elif module != __name__ and "__init__" in namespace:  # derived by a model
+            namespace["__init__"] = _initialising(namespace["__init__"])
+        return super().__new__(cls, name, bases, namespace, **keywords)
 
     @property
     def __name__(cls) -> str:  # type: ignore[override]
@@ -95,6 +101,19 @@ class pybind11_type(type):  # noqa: N801 - pybind11's name
         if type(cls.__dict__.get(name)) is StaticProperty:
             raise AttributeError("property of 'pybind11_type' object has no setter")
         super().__setattr__(name, value)
+
+
+def _initialising(init: Function) -> Function:
+    """A derived class's ``__init__``, which must call that of the class it is derived from."""
+
+    @functools.wraps(init)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        own = [kind for kind in type(self).__mro__ if kind.__module__ == _MODULE]
+        if not any(hasattr(self, slot) for kind in own for slot in vars(kind)["__slots__"]):
+            raise TypeError(f"{_c_name(own[0])}.__init__() must be called when overriding __init__")
+
+    return cast("Function", call)
 
 
 class PybindObject(metaclass=pybind11_type):
@@ -217,8 +236,10 @@ def function(
 ) -> Callable[[Function], Function]:
     """Declares a function of a module, or a static method: what it returns, and its parameters."""
     signature = _Signature(casters, named)
-    text = f"({signature.text}) -> {returns}"
+    return _function(f"({signature.text}) -> {returns}", signature)
 
+
+def _function(text: str, signature: _Signature) -> Callable[[Function], Function]:
     def bind(function: Callable[..., Any]) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             values = signature.read(args, kwargs)
@@ -229,6 +250,16 @@ def function(
         return _named(call, text, function)
 
     return bind
+
+
+def misbound(returns: str, self: Caster, /, *casters: Caster) -> Callable[[Any], Any]:
+    """Declares what C++ has as a method although it has no object: its first argument is "self".
+
+    So it is called on the class, and on an object only with that object as the first argument.
+    """
+    signature = _Signature((self, *casters), {})
+    rest = _Signature(casters, {}).text
+    return _function(f"(self: {self.text}, {rest}) -> {returns}", signature)
 
 
 def signature_error(
@@ -249,6 +280,14 @@ def signature_error(
         f"supported:\n    1. {signature}\n\nInvoked with: {invoked}"
     )
     return TypeError(text + _NOTE if "std::" in text else text)
+
+
+def cast_error(value: Any) -> RuntimeError:
+    """The error of a value that a method tries to convert, and that does not let itself."""
+    return RuntimeError(
+        f"Unable to cast Python instance of type {type(value)} to C++ type '?' (#define "
+        "PYBIND11_DETAILED_ERROR_MESSAGES or compile in debug mode for details)"
+    )
 
 
 _Bind = Callable[[type, Callable[..., Any]], Callable[..., Any]]
@@ -344,7 +383,7 @@ class PybindEnum(PybindObject):  # noqa: PLW1641 - the hash is below
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if cls.__module__ != _MODULE:
-            return  # derived by a model: the members are the base's
+            return  # derived by a model: it has the members of its base
         _ENUMS[cls.__qualname__] = cls
         setattr(cls, "__init__", _constructor(cls, _ENUM_SIGNATURE, PybindEnum.__init__))  # noqa: B010
         cls._members = {key: cls(m.number) for key, m in vars(cls).items() if type(m) is _Member}
