@@ -41,7 +41,8 @@ class InferenceRequest:
         return f"[request id: {self.request_id or '<id_unknown>'}] "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Never changed once made; to say so (frozen) would double the time to make one.
+@dataclass(slots=True, kw_only=True)
 class InferenceResponse:
     """One response: output tensors in the model's order, or an error.
 

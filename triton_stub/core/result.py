@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 # Not compared: arrays have no plain equality.
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Result(Mapping[str, "np.ndarray"]):
     """A mapping of output names to numpy arrays, in the order of the response.
 

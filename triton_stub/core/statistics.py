@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_MANY = 1000
 
 
 @dataclass(slots=True)
@@ -28,8 +31,7 @@ class Duration:
         return {"count": self.count, "ns": self.ns}
 
 
-@dataclass(frozen=True, slots=True)
-class BatchTimes:
+class BatchTimes(NamedTuple):
     """Clock readings of one execution in ``time.monotonic_ns``."""
 
     start: int
@@ -57,11 +59,22 @@ class _Compute:
         }
 
 
+class _Execution(NamedTuple):
+    """One call of ``execute``: when it ended, its requests, its times, and whether it succeeded."""
+
+    ended_ms: int
+    requests: Sequence[tuple[int, int]]
+    times: BatchTimes
+    success: bool
+
+
 class Statistics:
     """Counters of one version of a model."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Added up when there are many, or when somebody looks: the model is not to wait for it.
+        self._executions: deque[_Execution] = deque()
         self._last_inference_ms = 0
         self._inference_count = 0
         self._execution_count = 0
@@ -79,25 +92,36 @@ class Statistics:
         ``requests`` are batch size (at least 1) and time of arrival of each; ``success`` is
         False if the call failed as a whole.
         """
+        self._executions.append(_Execution(time.time_ns() // 1_000_000, requests, times, success))
+        if len(self._executions) > _MANY:
+            with self._lock:
+                self._add_up()
+
+    def _add_up(self) -> None:
+        while self._executions:
+            self._add(self._executions.popleft())
+
+    def _add(self, execution: _Execution) -> None:
+        ended_ms, requests, times, success = execution
         rows = sum(batch_size for batch_size, _ in requests)
-        with self._lock:
-            self._last_inference_ms = time.time_ns() // 1_000_000
-            self._execution_count += 1
-            self._by_batch_size.setdefault(rows, _Compute()).add(times)
-            for _, enqueued in requests:
-                if not success:
-                    self._fail.add(times.end - enqueued)
-                    continue
-                self._success.add(times.end - enqueued)
-                self._queue.add(times.start - enqueued)
-                self._compute.add(times)
-            if success:
-                self._inference_count += rows
+        self._last_inference_ms = ended_ms
+        self._execution_count += 1
+        self._by_batch_size.setdefault(rows, _Compute()).add(times)
+        for _, enqueued in requests:
+            if not success:
+                self._fail.add(times.end - enqueued)
+                continue
+            self._success.add(times.end - enqueued)
+            self._queue.add(times.start - enqueued)
+            self._compute.add(times)
+        if success:
+            self._inference_count += rows
 
     def to_dict(self) -> dict[str, Any]:
         """The counters as the statistics extension prints them."""
         none = Duration().to_dict()
         with self._lock:
+            self._add_up()
             return {
                 "last_inference": self._last_inference_ms,
                 "inference_count": self._inference_count,

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from triton_stub.datatypes import Array
 
 
-@dataclass(frozen=True, slots=True)
+# Never changed once made; to say so (frozen) would double the time to make one.
+@dataclass(slots=True)
 class Tensor:
     """Name, datatype, shape, and the values either as an array or as the wire's raw bytes.
 
@@ -34,7 +35,7 @@ class Tensor:
         TypeError if Triton has no such datatype, or if elements are masked. The values are
         shared with ``array`` where they need not be converted.
         """
-        if np.ma.is_masked(array):
+        if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
             raise TypeError(
                 f"input {name!r} is an array with masked elements, and a tensor has no mask; fill "
                 "them first, for example with .filled(0)"
