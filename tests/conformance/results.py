@@ -44,6 +44,9 @@ class Results:
         self._starts: Counter[str] = Counter()
         self._by_fixture: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._problems: list[str] = []
+
+    def pytest_sessionstart(self) -> None:
+        """Watch which engines are started."""
         for kind, engine in (("stub", StubEngine), ("native", NativeEngine)):
             self._watch(kind, engine)
 
