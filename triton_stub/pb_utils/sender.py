@@ -133,7 +133,9 @@ class InferenceResponseSender(pybind.PybindObject):
         self._closed = True
 
     def __del__(self) -> None:
-        # The server drops the request silently then, and its client waits for ever.
-        if self._channel is not None and not self._closed:
+        # The server drops the request silently then, and its client waits for ever. One that a
+        # model has tried to make has no channel at all.
+        channel = getattr(self, "_channel", None)
+        if channel is not None and not self._closed:
             self._closed = True
-            self._channel.abandon()
+            channel.abandon()
