@@ -26,6 +26,8 @@ class Lines:
     def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
         self.records.append((level, message, file, line))
 
+    write_early = write
+
     def note(self, level: LogLevel, message: str) -> None:
         self.write(level, message, "", 0)
 
@@ -41,6 +43,7 @@ class Surroundings:
     log: Lines
     instance_name: str
     metrics: Metrics = field(default_factory=Metrics)
+    ended: bool = False
 
     def infer(self, request, *, decoupled):
         raise NotImplementedError

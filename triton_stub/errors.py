@@ -68,7 +68,16 @@ class InferenceError(ServerError):
 
 
 class LoadError(ServerError):
-    """A model, or a whole repository, could not be loaded."""
+    """A model, or a whole repository, could not be loaded.
+
+    ``told`` is what the server tells a client of it, where it tells less than this text.
+    """
+
+    def __init__(
+        self, message: str, code: StatusCode = StatusCode.INTERNAL, *, told: str = ""
+    ) -> None:
+        super().__init__(message, code)
+        self.told = told or message
 
 
 class ConfigError(LoadError):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Protocol
+
+from triton_stub.errors import ServerError
+from triton_stub.pb_utils.errors import TritonModelException
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +29,10 @@ class Host(Protocol):
         """Name of the instance, such as ``resnet50_0``."""
 
     @property
+    def ended(self) -> bool:
+        """True after ``finalize``: what the model drops then is not told to the server."""
+
+    @property
     def log(self) -> LogSink:
         """The server's log."""
 
@@ -41,11 +49,26 @@ class Host(Protocol):
         is a response with an error.
         """
 
-    def load_model(self, name: str, config: str, files: Mapping[str, bytes] | None) -> None:
+    def load_model(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
         """Load a model, with another configuration (JSON text) or other files if given."""
 
     def unload_model(self, name: str, *, unload_dependents: bool) -> None:
         """Unload a model; nothing happens if there is none of that name."""
 
-    def is_model_ready(self, name: str, version: str) -> bool:
-        """True if a model, or the version of it, takes requests; an empty version means any."""
+    def is_model_ready(self, name: str, version: int) -> bool:
+        """True if a model, or the version of it, takes requests; -1 means any version."""
+
+
+@contextlib.contextmanager
+def told(host: Host, prefix: str) -> Iterator[None]:
+    """Raise what the server refuses inside as a TritonModelException, in the backend's words.
+
+    Source: python_backend ``src/pb_stub.h``, ``SendMessage``.
+    """
+    try:
+        yield
+    except ServerError as error:
+        raise TritonModelException(
+            f"{prefix}Failed to process the request for model '{host.instance_name}', "
+            f"message: {error.message}"
+        ) from error

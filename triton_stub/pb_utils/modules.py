@@ -20,6 +20,9 @@ from triton_stub.pb_utils.errors import TritonError, TritonModelException
 from triton_stub.pb_utils.iterator import ResponseIterator
 from triton_stub.pb_utils.logger import make_logger
 from triton_stub.pb_utils.memory import MemoryType, PreferredMemory
+from triton_stub.pb_utils.metrics import Metric, MetricFamily, MetricKind
+from triton_stub.pb_utils.model_config import ModelConfig
+from triton_stub.pb_utils.model_control import model_control
 from triton_stub.pb_utils.request import InferenceRequest
 from triton_stub.pb_utils.response import InferenceResponse
 from triton_stub.pb_utils.sender import InferenceResponseSender
@@ -42,25 +45,11 @@ _PB_UTILS_FILE = f"/opt/tritonserver/backends/python/{PB_UTILS}.py"
 # missed only when and where the real module has it.
 _NEVER_REVEALED = frozenset(
     {
-        "COUNTER",
-        "GAUGE",
-        "HISTOGRAM",
-        "Metric",
-        "MetricKind",
         "SharedMemory",
         "async_event_future_done_callback",
         "shared_memory",
     }
 )
-_REVEALED = frozenset(
-    {
-        "MetricFamily",
-        "is_model_ready",
-        "load_model",
-        "unload_model",
-    }
-)
-_PLAIN = frozenset({"ModelConfig"})
 
 _HELPERS = {
     name: value
@@ -86,24 +75,33 @@ class BackendModules:
             "PreferredMemory": PreferredMemory,
             "TRITONSERVER_MEMORY_GPU": MemoryType.TRITONSERVER_MEMORY_GPU,
             "TRITONSERVER_MEMORY_CPU": MemoryType.TRITONSERVER_MEMORY_CPU,
+            "MetricFamily": MetricFamily.for_host(host),
+            **model_control(host),
         }
-        self.pb_utils = _FakeModule(PB_UTILS, _PLAIN)
-        self.c_pb_utils = _FakeModule(C_PB_UTILS, _REVEALED | _NEVER_REVEALED)
+        self.pb_utils = _FakeModule(PB_UTILS, ())
+        self.c_pb_utils = _FakeModule(C_PB_UTILS, _NEVER_REVEALED)
         vars(self.pb_utils).update(
-            _HELPERS, json=json, np=np, struct=struct, __file__=_PB_UTILS_FILE
+            _HELPERS,
+            ModelConfig=ModelConfig,
+            json=json,
+            np=np,
+            struct=struct,
+            __file__=_PB_UTILS_FILE,
         )
         vars(self.c_pb_utils).update(
             self._classes,
             InferenceResponseSender=InferenceResponseSender,
             InferenceTrace=InferenceTrace,
             MemoryType=MemoryType,
+            Metric=Metric,
+            MetricKind=MetricKind,
+            **MetricKind.__members__,
             ResponseIterator=ResponseIterator,
         )
 
     def reveal_classes(self) -> None:
         """Add the names that exist only once ``model.py`` has been imported."""
         vars(self.pb_utils).update(self._classes, get_model_dir=self._get_model_dir)
-        self.pb_utils.miss(_REVEALED)
 
     def _get_model_dir(self) -> str:
         """Path of the version directory, such as ``/models/resnet50/1``."""
@@ -116,10 +114,6 @@ class _FakeModule(ModuleType):
     def __init__(self, name: str, missed: Iterable[str]) -> None:
         super().__init__(name)
         self._missed = set(missed)
-
-    def miss(self, names: Iterable[str]) -> None:
-        """From now on the real module has these names, and this one has not."""
-        self._missed.update(names)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in self._missed:

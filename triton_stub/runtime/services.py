@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from triton_stub import deviations
 from triton_stub.pb_utils.errors import TritonModelException
 
 if TYPE_CHECKING:
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 class Services:
     """``pb_utils.host.Host`` of one instance, with what depends on the instance's own life.
 
-    ``open`` is True between the end of ``initialize`` and the start of ``finalize``, from
-    whatever thread (python_backend ``src/infer_request.cc``, ``Exec``).
+    ``started`` is True from ``initialize`` on: the server listens (``src/pb_stub.cc``). ``open``
+    is True between the end of ``initialize`` and the start of ``finalize``, from whatever thread
+    (``src/infer_request.cc``, ``Exec``). ``ended`` is True after ``finalize``: the process is gone.
     """
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self.started = False
         self.open = False
+        self.ended = False
         #: Where the model imports from.
         self.scope: ImportScope | None = None
 
@@ -37,12 +41,24 @@ class Services:
 
     @property
     def log(self) -> LogSink:
-        """The server's log."""
-        return self._host.log
+        """The server's log, or what stands for it until the server listens."""
+        return self
+
+    def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
+        """Log a line of the model's: ``LogSink``."""
+        write = self._host.log.write if self.started else self._host.log.write_early
+        write(level, message, file, line)
+
+    write_early = write
+
+    def note(self, level: LogLevel, message: str) -> None:
+        """Log a line of this library's own: ``LogSink``."""
+        self._host.log.note(level, message)
 
     @property
     def metrics(self) -> MetricStore:
         """The server's metrics."""
+        self._check_started()
         return self._host.metrics
 
     def infer(
@@ -53,8 +69,9 @@ class Services:
             raise TritonModelException("BLS is only supported during the 'execute' function.")
         return self._host.infer(request, decoupled=decoupled)
 
-    def load_model(self, name: str, config: str, files: Mapping[str, bytes] | None) -> None:
+    def load_model(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
         """Load a model; from ``initialize`` too, where the other model needs its turn to import."""
+        self._check_started()
         if self.scope is None:
             self._host.load_model(name, config, files)
             return
@@ -63,8 +80,19 @@ class Services:
 
     def unload_model(self, name: str, *, unload_dependents: bool) -> None:
         """Unload a model."""
+        self._check_started()
         self._host.unload_model(name, unload_dependents=unload_dependents)
 
-    def is_model_ready(self, name: str, version: str) -> bool:
+    def is_model_ready(self, name: str, version: int) -> bool:
         """True if a model takes requests."""
+        self._check_started()
         return self._host.is_model_ready(name, version)
+
+    def _check_started(self) -> None:
+        if not self.started:
+            raise TritonModelException(
+                deviations.TOO_EARLY.text(
+                    "this model asks the server for metrics or other models before initialize",
+                    "Do it in initialize.",
+                )
+            )
