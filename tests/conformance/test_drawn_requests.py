@@ -13,6 +13,7 @@ from google.protobuf import json_format, text_format
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from model_configs import DATATYPE_NAMES, model_configs
+from probing import examples
 
 from triton_stub.config import schema
 from triton_stub.engines.native import NativeEngine
@@ -111,9 +112,10 @@ def native(repository: Path) -> Iterator[Engine]:
         yield engine
 
 
+@pytest.mark.rule("2.2-received-dtypes", "2.4-elements", "2.5-inputs")
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config["name"])
 @given(st.data())
-@settings(max_examples=25)
+@examples(25)
 def test_a_model_sees_the_same(stub: Engine, native: Engine, config: dict, data) -> None:
     request = data.draw(from_config(config, allow_nan=True, allow_infinity=True, min_side=0))
     seen = json.loads(stub.infer(config["name"], request)["seen"].item())

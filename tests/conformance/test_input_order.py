@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
+from probing import examples
 
 if TYPE_CHECKING:
     from comparing import Engines
@@ -18,7 +20,8 @@ picks = st.permutations(NAMES).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.rule("2.5-input-order")
+@examples(60)
 @given(names=picks)
 def test_what_a_model_sees(engines: Engines, names: list[str]) -> None:
     inputs = {name: np.ones(1, np.int32) for name in names}
@@ -26,7 +29,8 @@ def test_what_a_model_sees(engines: Engines, names: list[str]) -> None:
     assert {name.decode() for name in seen["values"]} == set(names)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.rule("2.5-input-order")
+@examples(60)
 @given(names=picks)
 def test_which_fault_is_told(engines: Engines, names: list[str]) -> None:
     inputs = {name: np.ones(1, np.int64) for name in names}

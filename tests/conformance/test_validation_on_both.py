@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
+from probing import examples
 
 from triton_stub.datatypes import BYTES, DATATYPES, Datatype, encode_bytes, from_name
 
@@ -189,7 +190,7 @@ def drawn_inputs(draw: st.DrawFn, model: str, rows: int) -> list[Input]:
     return drawn
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(data=st.data(), model=st.sampled_from(["shapes", "flat_shapes"]), rows=st.integers(0, 5))
 def test_any_request(
     both_urls: tuple[str, str], data: st.DataObject, model: str, rows: int
