@@ -56,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
         "--exit-on-error", type=_boolean, default=False, metavar="true|false",
         help="stop when a model fails to load (default: false, unlike tritonserver)",
     )  # fmt: skip
+    serve.add_argument(
+        "--disable-auto-complete-config", action="store_true",
+        help="config.pbtxt is all there is: auto_complete_config is not called",
+    )  # fmt: skip
     serve.add_argument("--strict-readiness", type=_boolean, default=True, metavar="true|false")
     serve.add_argument(
         "--exit-timeout-secs", type=float, default=30.0, metavar="SECONDS",
@@ -82,6 +86,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         model_control_mode=arguments.model_control_mode,
         startup_models=arguments.load_model,
         exit_on_error=arguments.exit_on_error,
+        strict_model_config=arguments.disable_auto_complete_config,
         strict_readiness=arguments.strict_readiness,
         exit_timeout=arguments.exit_timeout_secs,
         log_verbose=arguments.log_verbose > 0,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from triton_stub.core.model import ServedModel
     from triton_stub.core.responses import Responses
     from triton_stub.core.result import Result
+    from triton_stub.core.source import LoadParameters
     from triton_stub.endpoints.http import HttpEndpoint
 
 # The release whose behaviour the conformance suite compares with.
@@ -44,7 +45,8 @@ class Server:
     are loaded; with ``exit_on_error=False`` models that fail to load are left out, and
     ``load_errors`` tells why. ``exit_timeout`` is how many seconds ``stop`` waits for models that
     are busy, ``response_timeout`` how many a request waits for each response of its model (None:
-    for ever, as on the server). ``echo_log`` prints the log as it grows.
+    for ever, as on the server). With ``strict_model_config`` models do not complete their
+    configuration (``--disable-auto-complete-config``). ``echo_log`` prints the log as it grows.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Server:
         model_control_mode: Literal["none", "explicit"] = "none",
         startup_models: Sequence[str] = (),
         exit_on_error: bool = True,
+        strict_model_config: bool = False,
         strict_readiness: bool = True,
         exit_timeout: float = 30.0,
         response_timeout: float | None = 300.0,
@@ -82,7 +85,10 @@ class Server:
         self._exit_timeout = exit_timeout
         self._log = Log(verbose=log_verbose, echo=echo_log)
         self._host = ServerHost(
-            self._log, response_timeout=response_timeout, explicit=self._explicit
+            self._log,
+            response_timeout=response_timeout,
+            explicit=self._explicit,
+            strict_model_config=strict_model_config,
         )
         self._repository = Repository([Path(path) for path in model_repository], self._host)
         self._endpoints: list[HttpEndpoint] = []
@@ -95,6 +101,7 @@ class Server:
         if self._live:
             raise ServerError("Server already started", StatusCode.INVALID_ARG)
         self.load_errors = {}
+        self._repository.open()
         try:
             names = self._startup_models if self._explicit else self._repository.model_names()
             for name in names:
@@ -109,7 +116,7 @@ class Server:
         except BaseException:
             self._repository.unload_all(self._exit_timeout)
             raise
-        self._live = True
+        self._live = self._host.ready = True
         return self
 
     def stop(self) -> None:
@@ -117,7 +124,7 @@ class Server:
 
         As on the server, the ports go last: whoever is connected still gets an answer.
         """
-        self._live = False
+        self._live = self._host.ready = False
         try:
             self._repository.unload_all(self._exit_timeout)
         finally:
@@ -154,6 +161,13 @@ class Server:
         """The server's log so far; ``str()`` prints it, ``records()`` lists it."""
         return self._log
 
+    def metrics(self) -> str:
+        """The metrics of the models, in Prometheus' text format, as the server prints them.
+
+        ``prometheus_client.parser.text_string_to_metric_families`` reads it.
+        """
+        return self._host.metrics.text()
+
     def model(self, name: str, version: int = NEWEST) -> Model:
         """A handle of a model; nothing is looked up before it is used."""
         return Model(self, name, version)
@@ -162,14 +176,17 @@ class Server:
         """Every model of the repositories and its state, by name and version."""
         return {(state.name, state.version): state for state in self._repository.index()}
 
-    def load(self, name: str) -> Model:
-        """Load a model, or load it again from disk; needs ``model_control_mode="explicit"``.
+    def load(self, name: str, parameters: LoadParameters | None = None) -> Model:
+        """Load a model, or load it again if it has changed on disk.
 
-        LoadError if it fails, and then what served before still serves.
+        ``parameters`` are ``"config"``, another configuration as JSON, and files by their paths,
+        such as ``"file:1/model.py"``, as bytes: then all files, none is taken from the repository.
+        Needs ``model_control_mode="explicit"``. LoadError if it fails, and then what served before
+        still serves.
         """
         self._check_explicit()
         try:
-            self._repository.load(name)
+            self._repository.load(name, parameters)
         except ServerError as error:
             self.load_errors[name] = error
             raise
@@ -177,7 +194,7 @@ class Server:
         return self.model(name)
 
     def unload(self, name: str) -> None:
-        """Unload a model; needs ``model_control_mode="explicit"``."""
+        """Unload a model, and wait until it is gone; needs ``model_control_mode="explicit"``."""
         self._check_explicit()
         self._repository.unload(name)
 

@@ -209,8 +209,8 @@ def test_every_broken_model_is_explained_and_the_others_serve(tmp_path, serve):
     for name in BREAKAGES:
         assert f"\n| {name:<10} | " in out
     expected = {name: words for name, (_, _, words) in BREAKAGES.items()}
-    expected["nofile"] = ["model file not found in", f"{tmp_path}/nofile/1/model.py"]
-    expected["noversion"] = ["at least one version", f"{tmp_path}/noversion/1/model.py"]
+    expected["nofile"] = ["Could not determine backend", f"{tmp_path}/nofile/1/model.py"]
+    expected["noversion"] = ["Could not determine backend", f"{tmp_path}/noversion/1/model.py"]
     for name, words in expected.items():
         _, _, rest = log.partition(f"\nmodel '{name}' is not served:\n")
         explanation, found, advice = rest.partition("\n  what to do: ")

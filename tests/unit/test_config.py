@@ -241,7 +241,8 @@ def test_a_configuration_that_is_refused(folder, text, reason):
         ),
         (
             'name: "I" data_type: 99 dims: 1',
-            "model input 'I' has data_type 99, which is no Triton datatype",
+            "model input 'I' has data_type 99, which is no Triton datatype: the real server takes it, "
+            "and then does not know what to do with requests. Name one.",
         ),
     ],
 )

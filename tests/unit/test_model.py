@@ -12,6 +12,7 @@ from model_files import BATCHED, BROKEN, CONFIG, DOUBLE, GATED, write_model
 
 from triton_stub import config as model_config
 from triton_stub.core.host import ServerHost
+from triton_stub.core.loading import Settings
 from triton_stub.core.log import Log
 from triton_stub.core.model import ServedModel, metadata
 from triton_stub.core.request import InferenceRequest
@@ -34,7 +35,8 @@ def make(tmp_path, log):
 
     def make_model(code=DOUBLE, config=CONFIG, *, name="model", load=True):
         directory = write_model(tmp_path, name, code, config)
-        model = ServedModel(directory, 1, model_config.load(directory), ServerHost(log))
+        settings = Settings.of(model_config.load(directory))
+        model = ServedModel(directory, 1, settings, ServerHost(log))
         models.append(model)
         if load:
             model.load()
@@ -437,7 +439,7 @@ def test_what_is_ignored_is_said_to_be(make, log):
 
 def test_a_model_file_of_another_name(make):
     model = make(config=f'{CONFIG} default_model_filename: "other.py"', load=False)
-    with pytest.raises(LoadError, match=r"other\.py'\. Expected the model's code there"):
+    with pytest.raises(LoadError, match=r"other\.py': .* Add the model's code there"):
         model.load()
 
 

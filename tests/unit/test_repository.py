@@ -161,7 +161,7 @@ def test_a_version_that_is_asked_for_and_not_there(tmp_path, repository, log):
     ],
 )
 def test_a_directory_that_is_no_version_is_ignored(tmp_path, repository, log, folder, complaint):
-    (write_model(tmp_path) / folder).mkdir()
+    (write_model(tmp_path, config=f'backend: "python" {CONFIG}') / folder).mkdir()
     repository.load("model")
     assert versions(repository) == [1]
     assert f"ignore version directory '{folder}' which {complaint}" in [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from triton_stub import deviations
 from triton_stub.config.schema import schema
 from triton_stub.errors import ConfigError, StatusCode
 
@@ -187,8 +188,12 @@ def _check_tensor(tensor: Any, what: str, max_batch_size: int) -> None:
     if tensor.data_type == 0:
         raise ConfigError(f"{named} must specify 'data_type'")
     if tensor.data_type not in schema().DataType.values():
-        # The server takes it; what it then does with requests is nobody's wish.
-        raise ConfigError(f"{named} has data_type {tensor.data_type}, which is no Triton datatype")
+        raise ConfigError(
+            deviations.UNKNOWN_DATATYPE.text(
+                f"{named} has data_type {tensor.data_type}, which is no Triton datatype",
+                "Name one.",
+            )
+        )
     if not tensor.dims:
         raise ConfigError(f"{named} must specify 'dims'")
     if tensor.HasField("reshape") and not tensor.reshape.shape and max_batch_size == 0:

@@ -85,9 +85,11 @@ def find_backend(config: Any, model_directory: Path) -> None:
         config.default_model_filename = f"model.{suffix}"
     else:
         name = model_directory.name
+        missing = (folders[0] if folders else model_directory / "1") / MODEL_FILENAME
         raise ConfigError(
             f"Invalid model name: Could not determine backend for model '{name}' with no backend "
-            "in model configuration. Expected model name of the form 'model.<backend_name>'."
+            "in model configuration. Expected model name of the form 'model.<backend_name>'. "
+            f"There is no file {missing}."
         )
 
 

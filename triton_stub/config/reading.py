@@ -59,8 +59,10 @@ def poll(model_directory: Path, *, strict: bool = False, override: str = "") -> 
     is the server's ``--disable-auto-complete-config``. ConfigError, with the path of the file.
     """
     path = model_directory / CONFIG_FILENAME
+    message = None if override else _read(path, may_be_missing=not strict)
     try:
-        message = from_json(override) if override else _read(path, may_be_missing=not strict)
+        if message is None:
+            message = from_json(override)
         find_backend(message, model_directory)
         normalize(message, model_directory.name)
         check_polled(message)
@@ -68,11 +70,8 @@ def poll(model_directory: Path, *, strict: bool = False, override: str = "") -> 
             check_tensors(message)
         _check_name(message, model_directory.name)
     except ConfigError as error:
-        if override:
-            raise ConfigError(f"Invalid config override: {error.message}", error.code) from None
-        if error.message.startswith(str(path)):
-            raise
-        raise ConfigError(f"{path}: {error.message}", error.code) from None
+        where = "Invalid config override" if override else str(path)
+        raise ConfigError(f"{where}: {error.message}", error.code) from None
     return message
 
 
@@ -96,11 +95,14 @@ def load(model_directory: Path, *, file_name: str = CONFIG_FILENAME) -> Any:
 def _read(path: Path, *, may_be_missing: bool) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         if may_be_missing:
             # The server then asks the model's auto_complete_config; without any, no inputs.
             return schema().ModelConfig()
-        raise ConfigError(f"cannot read {path}: {error}") from None
+        raise ConfigError(
+            f"failed to open text file for read {path}: No such file or directory. It may be "
+            "missing only where models complete their configuration."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     return parse(text, source=str(path))

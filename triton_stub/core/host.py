@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from triton_stub.core import bls
 from triton_stub.core.metrics import Metrics
-from triton_stub.errors import ServerError, StatusCode
+from triton_stub.errors import LoadError, ServerError, StatusCode
+from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
+    from triton_stub.core.source import LoadParameters
     from triton_stub.pb_utils import InferenceRequest, InferenceResponse
 
 
@@ -22,32 +24,53 @@ class Models(Protocol):
     def find(self, name: str, version: int = -1) -> ServedModel:
         """A ready version of a model, the newest if none is asked for."""
 
-    def load(self, name: str, config: str = "", files: Mapping[str, bytes] | None = None) -> None:
-        """Load a model, with another configuration (JSON text) or other files if given."""
+    def load(
+        self,
+        name: str,
+        parameters: LoadParameters | None = None,
+        *,
+        loading: str | None = None,
+        wait: bool = True,
+    ) -> None:
+        """Load a model, with another configuration or other files if given."""
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str, *, loading: str | None = None, wait: bool = True) -> None:
         """Unload a model."""
 
-    def is_ready(self, name: str, version: str) -> bool:
-        """True if a model, or the version of it, takes requests; an empty version means any."""
+    def is_ready(self, name: str, version: int) -> bool:
+        """True if a model, or the version of it, takes requests; -1 means any version."""
 
 
 class ServerHost:
     """The log, the metrics and the models of one server.
 
     ``response_timeout`` is how many seconds anybody waits for a response; None waits for ever.
-    ``explicit`` says whether models may be loaded and unloaded on request.
+    ``explicit`` says whether models may be loaded and unloaded on request,
+    ``strict_model_config`` that they do not complete their configuration, ``ready`` whether the
+    server has started.
     """
 
     def __init__(
-        self, log: Log, *, response_timeout: float | None = 300.0, explicit: bool = False
+        self,
+        log: Log,
+        *,
+        response_timeout: float | None = 300.0,
+        explicit: bool = False,
+        strict_model_config: bool = False,
     ) -> None:
         self.log = log
         self.metrics = Metrics()
         self.response_timeout = response_timeout
         self.explicit = explicit
+        self.strict_model_config = strict_model_config
+        self.ready = False
         #: Set by the repository that it belongs to.
         self.models: Models | None = None
+
+    def check_ready(self) -> None:
+        """ServerError, in the server's words, while the server starts or stops."""
+        if not self.ready:
+            raise ServerError("Server not ready", StatusCode.UNAVAILABLE)
 
     def check_explicit(self) -> None:
         """ServerError, in the server's words, unless models are loaded on request."""
@@ -59,10 +82,18 @@ class ServerHost:
 
 
 class InstanceHost:
-    """``pb_utils.host.Host`` for one instance of a model."""
+    """``pb_utils.host.Host`` for one instance of a model.
 
-    def __init__(self, server: ServerHost, instance_name: str) -> None:
+    ``loading`` is the model's name until the instance is loaded: who waits for what this instance
+    asks for waits for that model.
+    """
+
+    #: Only the instance itself knows when its process would be gone.
+    ended = False
+
+    def __init__(self, server: ServerHost, instance_name: str, model_name: str) -> None:
         self.instance_name = instance_name
+        self.loading: str | None = model_name
         self.log = server.log
         self.metrics = server.metrics
         self._server = server
@@ -73,18 +104,29 @@ class InstanceHost:
         """Send a request of the model's own; see ``pb_utils.host.Host``."""
         return bls.infer(self._models.find, request, decoupled=decoupled)
 
-    def load_model(self, name: str, config: str, files: Mapping[str, bytes] | None) -> None:
+    def load_model(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
         """Load a model of the server."""
+        self._server.check_ready()
         self._server.check_explicit()
-        self._models.load(name, config, files)
+        # In this order: with a configuration the server looks at nothing that is no file.
+        parameters: dict[str, str | bytes] = {"config": config} if config else {}
+        parameters |= {path: files[path] for path in files if path not in parameters}
+        try:
+            self._models.load(name, parameters, loading=self.loading, wait=False)
+        except LoadError as error:
+            if error.told != error.message:  # then the log has the reason
+                self.log.note(LogLevel.ERROR, error.message)
+            raise ServerError(error.told, error.code) from error
 
     def unload_model(self, name: str, *, unload_dependents: bool) -> None:  # noqa: ARG002
         """Unload a model of the server. Only ensembles have dependents."""
+        self._server.check_ready()
         self._server.check_explicit()
-        self._models.unload(name)
+        self._models.unload(name, loading=self.loading, wait=False)
 
-    def is_model_ready(self, name: str, version: str) -> bool:
+    def is_model_ready(self, name: str, version: int) -> bool:
         """True if a model of the server takes requests."""
+        self._server.check_ready()
         return self._models.is_ready(name, version)
 
     @property

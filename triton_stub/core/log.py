@@ -24,19 +24,25 @@ _KEPT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One line; ``str()`` gives it in the server's format."""
+    """One line; ``str()`` gives it in the server's format.
+
+    ``early`` is a line that a model has logged before the server listened to it: the model's
+    process prints that itself, as it is (python_backend ``src/pb_stub_log.cc``).
+    """
 
     time: datetime
     level: LogLevel
     message: str
     file: str
     line: int
+    early: bool = False
 
     def __str__(self) -> str:
         # Seen on the real server 2.51: I1122 14:01:18.046764 26569 model.py:6] "init log"
+        message = f" {self.message}" if self.early else json.dumps(self.message, ensure_ascii=False)
         return (
             f"{_LETTERS[self.level]}{self.time:%m%d %H:%M:%S.%f} {os.getpid()} "
-            f"{self.file}:{self.line}] {json.dumps(self.message, ensure_ascii=False)}"
+            f"{self.file}:{self.line}] {message}"
         )
 
 
@@ -54,9 +60,14 @@ class Log:
 
     def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
         """Add one line; ``file`` is shortened to its name, as the server does."""
-        if level == LogLevel.VERBOSE and not self._verbose:
-            return
-        record = LogRecord(datetime.now(UTC), level, message, Path(file).name, line)
+        if level != LogLevel.VERBOSE or self._verbose:
+            self._keep(LogRecord(datetime.now(UTC), level, message, Path(file).name, line))
+
+    def write_early(self, level: LogLevel, message: str, file: str, line: int) -> None:
+        """Add one line that the server did not listen to; nobody drops the VERBOSE ones."""
+        self._keep(LogRecord(datetime.now(UTC), level, message, Path(file).name, line, early=True))
+
+    def _keep(self, record: LogRecord) -> None:
         with self._lock:
             self._records.append(record)
             if self._echo is not None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from triton_stub import config as model_config
 from triton_stub import datatypes
 from triton_stub.core.batcher import Batcher, BatchPolicy, Pending
+from triton_stub.core.loading import check_supported, warn_of_ignored
 from triton_stub.core.responses import Responses
 from triton_stub.core.statistics import Statistics
 from triton_stub.core.validation import Validator
 from triton_stub.core.worker import Worker
-from triton_stub.errors import InferenceError, StatusCode, UnsupportedFeatureError
+from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.runtime.instance import InstanceSpec
 
@@ -21,29 +22,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from triton_stub.core.host import ServerHost
-    from triton_stub.core.log import Log
+    from triton_stub.core.loading import Settings
     from triton_stub.core.request import InferenceRequest
+    from triton_stub.core.source import ModelSource
 
 
 class ServedModel:
     """A loaded version of a model. Requests go in by ``submit``, which returns the responses."""
 
-    def __init__(self, directory: Path, version: int, config: Any, server: ServerHost) -> None:
+    def __init__(
+        self, directory: Path, version: int, settings: Settings, server: ServerHost
+    ) -> None:
+        self.config = config = settings.config
         self.name: str = config.name
         self.version = version
-        self.config = config
         self.statistics = Statistics()
+        #: Where it was loaded from: what is asked for again, and files that exist for it alone.
+        self.source: ModelSource | None = None
         self.decoupled: bool = config.model_transaction_policy.decoupled
         self._server = server
         self._log = server.log
         self._directory = directory
+        self._settings = settings
         self._validator = Validator(config)
         self._batcher = Batcher(BatchPolicy(config))
         self._workers: list[Worker] = []
 
     def load(self) -> None:
         """Start every instance; LoadError, and nothing left running, if one fails."""
-        _check_supported(self.config, self._log)
+        check_supported(self.config)
+        warn_of_ignored(self.config, self._log)
         self._workers = [
             Worker(spec, self.config, self._batcher, self.statistics, self._server)
             for spec in self._instance_specs()
@@ -111,13 +119,12 @@ class ServedModel:
     def _instance_specs(self) -> list[InstanceSpec]:
         kinds = model_config.schema().ModelInstanceGroup.Kind
         version_directory = self._directory / str(self.version)
-        text = model_config.to_json(self.config)
         return [
             InstanceSpec(
                 model_name=self.name,
                 model_version=str(self.version),
-                model_file=version_directory / self.config.default_model_filename,
-                model_config=text,
+                model_file=version_directory / self._settings.file_name,
+                model_config=self._settings.told,
                 instance_name=f"{group.name}_{index}",
                 # Whether there is a GPU or not: deviations.GPU_WITHOUT_GPU.
                 kind=kinds.Name(group.kind).removeprefix("KIND_"),
@@ -128,38 +135,6 @@ class ServedModel:
             for index in range(group.count)
             for device_id in (group.gpus or [0])
         ]
-
-
-def _check_supported(config: Any, log: Log) -> None:
-    """Refuse what would run under other rules than the server's; warn of what changes little."""
-    batching = config.dynamic_batching
-    asked = {
-        "sequence_batching": config.HasField("sequence_batching"),
-        "ensemble_scheduling": config.HasField("ensemble_scheduling")
-        or config.platform == "ensemble",
-        "dynamic_batching.priority_levels": batching.priority_levels > 0,
-        "dynamic_batching.default_queue_policy": batching.HasField("default_queue_policy"),
-        "dynamic_batching.priority_queue_policy": len(batching.priority_queue_policy) > 0,
-        "model_repository_agents": config.HasField("model_repository_agents"),
-        f'runtime: "{config.runtime}"': bool(config.runtime),
-        f'backend: "{config.backend}"': config.backend not in ("", "python"),
-    }
-    features = [feature for feature, is_asked in asked.items() if is_asked]
-    if features:
-        raise UnsupportedFeatureError(
-            f"model '{config.name}' asks for {', '.join(features)}, which this release of "
-            "triton_stub does not imitate: test this model with --triton-engine=native"
-        )
-    # deviations.WARMUP and deviations.EXECUTION_ENVIRONMENT
-    ignored = {
-        "model_warmup is ignored by this release of triton_stub": bool(config.model_warmup),
-        "EXECUTION_ENV_PATH is ignored: the model runs in the environment of this process": (
-            "EXECUTION_ENV_PATH" in config.parameters
-        ),
-    }
-    for text, is_asked in ignored.items():
-        if is_asked:
-            log.note(LogLevel.WARNING, f"model '{config.name}': {text}")
 
 
 def metadata(model: ServedModel, versions: Sequence[int]) -> dict[str, Any]:

@@ -15,18 +15,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import config as model_config
+from triton_stub.core import source as model_source
+from triton_stub.core.changes import Changes
+from triton_stub.core.loading import complete
 from triton_stub.core.model import ServedModel
-from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
+from triton_stub.errors import ConfigError, InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from triton_stub.core.host import ServerHost
+    from triton_stub.core.source import LoadParameters, ModelSource
 
 NOT_A_VERSION = frozenset({"warmup", "initial_state", "configs"})
 NEWEST = -1
 _UNLOADED = "unloaded"
+_SECONDS = 30.0  # for whoever waits until a model is unloaded
+_FOR_EVER = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,11 @@ class ModelState:
     state: str = "UNAVAILABLE"
     reason: str = ""
 
+    @property
+    def fine(self) -> bool:
+        """True if the version serves, or was unloaded on request."""
+        return self.state == "READY" or self.reason == _UNLOADED
+
 
 class Repository:
     """Finds models under one or more directories; loads, unloads and looks them up."""
@@ -47,10 +58,14 @@ class Repository:
         self._server = server
         self._log = server.log
         server.models = self
-        self._changing = threading.RLock()  # held while a model is loaded or unloaded
-        self._lock = threading.Lock()  # guards the next line, never for long
+        self._changes = Changes()
+        self._lock = threading.Lock()  # guards what follows, never for long
         # Each version that was ever tried: the model, or why it does not serve.
         self._models: dict[str, dict[int, ServedModel | str]] = {}
+        # What each model that serves was loaded from last.
+        self._sources: dict[str, ModelSource] = {}
+        # Models that are no longer found, but still at work, or in finalize.
+        self._leaving: set[ServedModel] = set()
         for path in self.paths:
             if not path.is_dir():
                 raise LoadError(
@@ -63,43 +78,76 @@ class Repository:
         """Names of all models on disk, loaded or not, in alphabetical order."""
         return sorted(self._names_on_disk())
 
-    def load(self, name: str, config: str = "", files: Mapping[str, bytes] | None = None) -> None:
-        """Load, or load again, every version that the model's policy names.
+    def open(self) -> None:
+        """Models may be loaded (again)."""
+        self._changes.open()
+
+    def load(
+        self,
+        name: str,
+        parameters: LoadParameters | None = None,
+        *,
+        loading: str | None = None,
+        wait: bool = True,
+    ) -> None:
+        """Load every version that the model's policy names, unless nothing has changed on disk.
+
+        ``parameters`` give another configuration (``"config"``, JSON) or other files
+        (``"file:1/model.py"``). ``loading`` is the model whose ``initialize`` asks for it.
+        Unless ``wait``, what served before may still be at work when this returns.
 
         All or nothing: LoadError with the reasons of all versions that failed, and what served
         before still serves (MLC 764-848).
         """
-        with self._changing:
+        _check_name(name)
+        with self._changes.of(name, loading=loading):
+            known = self._sources.get(name)
             try:
-                directory = self._directory(name)
-                settings = model_config.load(directory)
-                versions = self._wanted_versions(directory, settings)
+                source = self._source(name, parameters or {}, known)
+                if source is known:
+                    return
+                versions = self._wanted_versions(source.directory, source.config)
             except OSError as error:
-                raise LoadError(f"cannot read model '{name}': {error}") from error
-            tried = self._try(directory, versions, settings)
+                raise LoadError(
+                    f"cannot read model '{name}': {error}", told=_not_polled(name)
+                ) from error
+            unchanged = {
+                model.version: model
+                for model in self.ready(name)
+                if known is not None and source.same_for(model.version, known)
+            }
+            tried = self._try(source, versions, unchanged)
             errors = {v: error for v, error in tried.items() if isinstance(error, LoadError)}
             if errors:
                 self._keep_old(name, tried)
-                failure = LoadError(_failure(name, errors), StatusCode.INVALID_ARG)
-                for version in errors:
-                    file = directory / str(version) / settings.default_model_filename
-                    failure.add_note(f"version {version}: {file}")
-                raise failure from next(iter(errors.values()))
-            self._replace(name, {v: m for v, m in tried.items() if isinstance(m, ServedModel)})
+                raise _failure(source, errors) from next(iter(errors.values()))
+            with self._lock:
+                self._sources[name] = source
+            self._replace(
+                name, {v: m for v, m in tried.items() if isinstance(m, ServedModel)}, wait=wait
+            )
             self._log.note(LogLevel.INFO, f"successfully loaded '{name}'")
 
-    def unload(self, name: str) -> None:
-        """Unload a model; nothing happens if it is not loaded."""
-        with self._changing:
-            self._replace(name, {})
+    def unload(self, name: str, *, loading: str | None = None, wait: bool = True) -> None:
+        """Unload a model; nothing happens if it is not loaded.
+
+        Unless ``wait``, it may still be at work when this returns, as on the server.
+        """
+        with self._changes.of(name, loading=loading):
+            with self._lock:
+                self._sources.pop(name, None)
+            self._replace(name, {}, wait=wait)
 
     def unload_all(self, timeout: float) -> None:
         """Unload every model, within so many seconds, and forget all of them."""
-        with self._changing:
-            with self._lock:
-                models = [model for name in self._models for model in self._ready(name)]
-                self._models.clear()
-            self._unload(models, timeout)
+        deadline = time.monotonic() + timeout
+        self._changes.close(timeout)
+        with self._lock:
+            models = {model for name in self._models for model in self._ready(name)}
+            models |= self._leaving
+            self._models.clear()
+            self._sources.clear()
+        self._unload(models, max(0.0, deadline - time.monotonic()))
 
     def find(self, name: str, version: int = NEWEST) -> ServedModel:
         """A ready version of a model, the newest if none is asked for (MLC 341-387)."""
@@ -118,10 +166,10 @@ class Repository:
             raise _unknown(f"'{name}' version {version} is not found")
         raise _unknown(f"'{name}' version {version} is not at ready state", StatusCode.UNAVAILABLE)
 
-    def is_ready(self, name: str, version: str) -> bool:
-        """True if a model, or the version of it, takes requests; an empty version means any."""
+    def is_ready(self, name: str, version: int) -> bool:
+        """True if a model, or the version of it, takes requests; -1 means any version."""
         try:
-            self.find(name, int(version) if version else NEWEST)
+            self.find(name, version)
         except InferenceError:
             return False
         return True
@@ -145,10 +193,9 @@ class Repository:
             return all(
                 versions
                 and all(
-                    isinstance(model, ServedModel) or model == _UNLOADED
-                    for model in versions.values()
+                    self._state(name, version, model).fine for version, model in versions.items()
                 )
-                for versions in self._models.values()
+                for name, versions in self._models.items()
             )
 
     def index(self) -> list[ModelState]:
@@ -159,7 +206,7 @@ class Repository:
             for name, times in sorted(found.items()):
                 if name in self._models:
                     versions = sorted(self._models[name].items())
-                    states += [_state(name, *version) for version in versions]
+                    states += [self._state(name, *version) for version in versions]
                 else:
                     reason = "model appears in two or more repositories" if times > 1 else ""
                     states.append(ModelState(name, reason=reason))
@@ -168,6 +215,13 @@ class Repository:
     def _ready(self, name: str) -> list[ServedModel]:
         versions = sorted(self._models.get(name, {}).items())
         return [model for _, model in versions if isinstance(model, ServedModel)]
+
+    def _state(self, name: str, version: int, model: ServedModel | str) -> ModelState:
+        if isinstance(model, ServedModel):
+            return ModelState(name, str(version), "READY")
+        if any((left.name, left.version) == (name, version) for left in self._leaving):
+            return ModelState(name, str(version), "UNLOADING")
+        return ModelState(name, str(version), reason=model)
 
     def _names_on_disk(self) -> Counter[str]:
         try:
@@ -178,6 +232,19 @@ class Repository:
                 "server serves nothing of such a repository."
             ) from error
 
+    def _source(
+        self, name: str, parameters: LoadParameters, known: ModelSource | None
+    ) -> ModelSource:
+        """What to load a model from; ``known`` if that has not changed."""
+        strict = self._server.strict_model_config
+        try:
+            if model_source.overrides_files(parameters):
+                return model_source.written(name, parameters, strict=strict)
+            return model_source.read(self._directory(name), parameters, known, strict=strict)
+        except ConfigError as error:
+            error.told = _not_polled(name)
+            raise
+
     def _directory(self, name: str) -> Path:
         found = [folder for path in self.paths for folder in _folders(path) if folder.name == name]
         if not found:
@@ -185,12 +252,14 @@ class Repository:
                 f"failed to load '{name}', failed to poll from model repository. Expected a "
                 f"directory of that name in {', '.join(map(str, self.paths))}; there are: "
                 f"{', '.join(self.model_names()) or 'none'}.",
+                told=_not_polled(name),
             )
         if len(found) > 1:
             raise LoadError(
                 f"model '{name}' is in more than one repository: {', '.join(map(str, found))}. "
                 "Names must be unique; rename or remove one.",
                 StatusCode.INVALID_ARG,
+                told=_not_polled(name),
             )
         return found[0]
 
@@ -221,6 +290,8 @@ class Repository:
                 "another directory named by a number (every directory of a repository is a "
                 f"model); there are: {', '.join(map(str, present)) or 'none'}.",
                 StatusCode.INVALID_ARG,
+                told=f"load failed for model '{config.name}': at least one version must be "
+                f"available under the version policy of model '{config.name}'\n",
             )
         return wanted
 
@@ -241,16 +312,25 @@ class Repository:
         return sorted(present)
 
     def _try(
-        self, directory: Path, versions: Sequence[int], config: Any
+        self, source: ModelSource, versions: Sequence[int], unchanged: Mapping[int, ServedModel]
     ) -> dict[int, ServedModel | LoadError]:
-        """Load versions; a version that fails does not keep the others from being tried."""
+        """Load versions; a version that fails does not keep the others from being tried.
+
+        What is ``unchanged`` goes on as it is.
+        """
+        directory, config = source.directory, source.config
         name = config.name
         tried: dict[int, ServedModel | LoadError] = {}
         try:
             for version in versions:
                 self._log.note(LogLevel.INFO, f"loading: {name}:{version}")
-                model = ServedModel(directory, version, config, self._server)
+                if version in unchanged:
+                    tried[version] = unchanged[version]
+                    continue
                 try:
+                    settings = complete(directory, version, config, self._server)
+                    model = ServedModel(directory, version, settings, self._server)
+                    model.source = source
                     model.load()
                     tried[version] = model
                 except LoadError as error:
@@ -260,7 +340,7 @@ class Repository:
                         f"failed to load '{name}' version {version}: {_reason(error)}",
                     )
         except BaseException:
-            self._unload(model for model in tried.values() if isinstance(model, ServedModel))
+            self._unload_new(name, tried)
             raise
         return tried
 
@@ -273,25 +353,44 @@ class Repository:
                     versions[version] = (
                         _reason(outcome) if isinstance(outcome, LoadError) else _UNLOADED
                     )
-        self._unload(model for model in tried.values() if isinstance(model, ServedModel))
+        self._unload_new(name, tried)
 
-    def _replace(self, name: str, models: Mapping[int, ServedModel]) -> None:
-        """Let ``models`` serve, then unload those that served before."""
+    def _unload_new(self, name: str, tried: Mapping[int, ServedModel | LoadError]) -> None:
+        serving = self.ready(name)
+        self._unload(
+            model
+            for model in tried.values()
+            if isinstance(model, ServedModel) and model not in serving
+        )
+
+    def _replace(self, name: str, models: Mapping[int, ServedModel], *, wait: bool) -> None:
+        """Let ``models`` serve, then unload the others that served before."""
         with self._lock:
-            old = self._ready(name)
+            old = [model for model in self._ready(name) if model not in models.values()]
+            self._leaving.update(old)
             if old or models:
                 self._models.setdefault(name, {}).update(
                     {model.version: _UNLOADED for model in old} | dict(models)
                 )
-        self._unload(old)
+        if wait:
+            self._unload(old)
+        elif old:
+            for model in old:
+                model.close()  # before anybody asks whether it is ready
+            threading.Thread(
+                target=self._unload, args=(old, _FOR_EVER), name=f"unload {name}", daemon=True
+            ).start()
 
-    def _unload(self, models: Iterable[ServedModel], timeout: float = 30.0) -> None:
+    def _unload(self, models: Iterable[ServedModel], timeout: float = _SECONDS) -> None:
         models = list(models)
         for model in models:
             model.close()  # all at once, so that they finish side by side
         deadline = time.monotonic() + timeout
         for model in models:
-            if model.unload(max(0.0, deadline - time.monotonic())):
+            unloaded = model.unload(max(0.0, deadline - time.monotonic()))
+            with self._lock:
+                self._leaving.discard(model)
+            if unloaded:
                 self._log.note(
                     LogLevel.INFO,
                     f"successfully unloaded '{model.name}' version {model.version}",
@@ -303,22 +402,42 @@ def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if stat.S_ISDIR(entry.stat().st_mode))
 
 
-def _state(name: str, version: int, model: ServedModel | str) -> ModelState:
-    if isinstance(model, ServedModel):
-        return ModelState(name, str(version), "READY")
-    return ModelState(name, str(version), reason=model)
-
-
 def _reason(error: LoadError) -> str:
     return f"{error.code.label}: {error.message}"
 
 
-def _failure(name: str, errors: Mapping[int, LoadError]) -> str:
+def _failure(source: ModelSource, errors: Mapping[int, LoadError]) -> LoadError:
     reasons = "".join(
         f"version {version} is at UNAVAILABLE state: {_reason(error)};"
         for version, error in errors.items()
     )
-    return f"load failed for model '{name}': {reasons}\n"
+    name = source.config.name
+    failure = LoadError(f"load failed for model '{name}': {reasons}\n", StatusCode.INVALID_ARG)
+    for version, error in errors.items():
+        file = source.directory / str(version) / source.config.default_model_filename
+        if isinstance(error, ConfigError):
+            file = source.directory / model_config.CONFIG_FILENAME
+        failure.add_note(f"version {version}: {file}")
+    return failure
+
+
+def _check_name(name: str) -> None:
+    # Since 26.03; before, such a name is looked for, and hardly found (MRM, ValidateModelName).
+    trimmed = name.strip()
+    if not trimmed:
+        raise LoadError(
+            "Model name cannot be empty. Please enter a valid name to deploy.",
+            StatusCode.INVALID_ARG,
+        )
+    if trimmed == ".." or "/" in trimmed:
+        raise LoadError(
+            f"invalid model name '{name}', model name must not contain path traversal characters",
+            StatusCode.INVALID_ARG,
+        )
+
+
+def _not_polled(name: str) -> str:
+    return f"failed to load '{name}', failed to poll from model repository"
 
 
 def _unknown(message: str, code: StatusCode = StatusCode.NOT_FOUND) -> InferenceError:

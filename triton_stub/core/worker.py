@@ -78,12 +78,14 @@ class Worker:
             pending.answer.put(self._conversion.failure(pending.request, error))
 
     def _run(self) -> None:
-        instance = Instance(self._spec, InstanceHost(self._server, self.name))
+        host = InstanceHost(self._server, self.name, self._spec.model_name)
+        instance = Instance(self._spec, host)
         try:
             instance.load()
         except BaseException as error:  # noqa: BLE001 - it is raised where the model is loaded
             self.ready.set_exception(error)
             return
+        host.loading = None
         self.ready.set_result(None)
         while (formed := self._batcher.next_batch()) is not None:
             # From here on a request that is cancelled still goes to the model.

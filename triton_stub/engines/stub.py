@@ -57,6 +57,7 @@ class StubEngine:
         *,
         models: Sequence[str] | None = None,
         exit_on_error: bool = True,
+        strict_model_config: bool = False,
         log_verbose: bool = False,
     ) -> None:
         self._repository = model_repository
@@ -65,6 +66,7 @@ class StubEngine:
             model_control_mode="none" if models is None else "explicit",
             startup_models=models or (),
             exit_on_error=exit_on_error,
+            strict_model_config=strict_model_config,
             log_verbose=log_verbose,
         )
         try:

@@ -32,6 +32,9 @@ class LogSink(Protocol):
     def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
         """Take one line; ``file`` and ``line`` are the caller's."""
 
+    def write_early(self, level: LogLevel, message: str, file: str, line: int) -> None:
+        """Take one line from before ``initialize``, when no server listens to the model yet."""
+
     def note(self, level: LogLevel, message: str) -> None:
         """Take a line of this library's own."""
 

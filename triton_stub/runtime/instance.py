@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from triton_stub import deviations
 from triton_stub.errors import InferenceError, LoadError, UnsupportedFeatureError
 from triton_stub.pb_utils.logger import LogLevel
-from triton_stub.pb_utils.modules import C_PB_UTILS, PB_UTILS, BackendModules
 from triton_stub.pb_utils.request import InferenceRequest
 from triton_stub.runtime.contract import checked_responses
 from triton_stub.runtime.describe import describe
-from triton_stub.runtime.scope import ImportScope
+from triton_stub.runtime.module import ModelModule, has
 from triton_stub.runtime.services import Services
 
 if TYPE_CHECKING:
@@ -76,36 +76,20 @@ class Instance:
 
     def load(self) -> None:
         """Import the model and run ``initialize``; LoadError with the server's text if it fails."""
-        if not self.spec.model_file.is_file():
-            raise LoadError(
-                f"Python model file not found in '{self.spec.model_file}'. Expected the model's "
-                "code there; add it, or name another file with default_model_filename."
-            )
-        if self.spec.model_file.suffix != ".py":
-            raise LoadError(
-                f"Model name must end with '.py'. Model name is \"{self.spec.model_file.name}\"."
-            )
-        version_directory = self.spec.model_file.parent
-        modules = BackendModules(version_directory, self._services)
-        self.request_class = modules.request_class
-        scope = ImportScope(
-            version_directory, {PB_UTILS: modules.pb_utils, C_PB_UTILS: modules.c_pb_utils}
-        )
-        self._services.scope = scope
+        source = ModelModule(self.spec.model_file, self._services)
+        self.request_class = source.request_class
         try:
             # For initialize too: there are models that unpickle, or import by a name they compute.
-            with scope.active():
-                module = scope.import_module(
-                    f"{version_directory.name}.{self.spec.model_file.stem}"
-                )
-                modules.reveal_classes()
-                self._model = self._new_model(module.TritonPythonModel)
-                if _has(self._model, "initialize"):
+            with source.scope.active():
+                self._model = source.import_class()()
+                self._services.started = True
+                if has(self._model, "initialize"):
                     self._model.initialize(self.spec.args())
-        except UnsupportedFeatureError:
-            raise
         except BaseException as error:
+            self._services.ended = True
             self._model = None
+            if isinstance(error, UnsupportedFeatureError):
+                raise
             # SystemExit too: the process of a real instance survives it and reports it.
             raise LoadError(describe(error)) from error
         self._services.open = True
@@ -116,7 +100,7 @@ class Instance:
         Raises InferenceError, with the server's text, when the whole batch fails.
         """
         try:
-            if not _has(self._model, "execute"):
+            if not has(self._model, "execute"):
                 # The blanks and quotes are the server's.
                 raise InferenceError(
                     f"Python model {self.spec.model_file} does not implement `execute` method."
@@ -148,21 +132,12 @@ class Instance:
             self._loop_thread.join(_LOOP_SECONDS)
             self._loop = None
         model, self._model = self._model, None
-        if _has(model, "finalize"):
+        if has(model, "finalize"):
             try:
                 model.finalize()
             except BaseException as error:  # noqa: BLE001
                 self._log.note(LogLevel.INFO, describe(error))
-
-    def _new_model(self, model_class: Any) -> Any:
-        if _has(model_class, "auto_complete_config"):
-            raise UnsupportedFeatureError(
-                f"{self.spec.model_file}: this release of triton_stub does not imitate "
-                "auto_complete_config: write what it would add into config.pbtxt and start "
-                "the real server with --disable-auto-complete-config, or test this model "
-                "with --triton-engine=native"
-            )
-        return model_class()
+        self._services.ended = True
 
     def _run(self, coroutine: Coroutine[Any, Any, Any], requests: list[InferenceRequest]) -> Any:
         """Run an ``async def execute`` on the instance's own loop, in a thread of its own.
@@ -193,31 +168,23 @@ class Instance:
         if error is None:
             return
         self._log.note(LogLevel.ERROR, "".join(traceback.format_exception(error)))
-        text = (
-            "the async execute of this decoupled model failed: the real server only logs it, and "
-            f"the client would wait for ever. Send a response with an error. {describe(error)}"
+        text = deviations.ASYNC_FAILURE.text(
+            "the async execute of this decoupled model failed",
+            f"Send a response with an error. {describe(error)}",
         )
         for request in requests:
             request._sender._fail(text)
-
-
-def _has(model: Any, method: str) -> bool:
-    """As the backend asks it: whatever goes wrong means no."""
-    try:
-        getattr(model, method)
-    except Exception:  # noqa: BLE001
-        return False
-    return True
 
 
 async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await coroutine
     except (SystemExit, KeyboardInterrupt) as error:
-        # These would end the event loop. The server's client then waits for ever; a test must not.
         raise RuntimeError(
-            f"an async execute raised {error!r}, which the real server does not survive. "
-            "Return an InferenceResponse with an error, or raise another exception."
+            deviations.ASYNC_EXIT.text(
+                f"an async execute raised {error!r}",
+                "Return an InferenceResponse with an error, or raise another exception.",
+            )
         ) from error
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from triton_stub.pb_utils.host import Host
-    from triton_stub.pb_utils.logger import LogSink
+    from triton_stub.pb_utils.logger import LogLevel, LogSink
     from triton_stub.pb_utils.metrics import MetricStore
     from triton_stub.pb_utils.request import InferenceRequest
     from triton_stub.pb_utils.response import InferenceResponse
@@ -28,6 +28,7 @@ class Services:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._log = _ModelLog(self, host.log)
         self.started = False
         self.open = False
         self.ended = False
@@ -41,19 +42,8 @@ class Services:
 
     @property
     def log(self) -> LogSink:
-        """The server's log, or what stands for it until the server listens."""
-        return self
-
-    def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
-        """Log a line of the model's: ``LogSink``."""
-        write = self._host.log.write if self.started else self._host.log.write_early
-        write(level, message, file, line)
-
-    write_early = write
-
-    def note(self, level: LogLevel, message: str) -> None:
-        """Log a line of this library's own: ``LogSink``."""
-        self._host.log.note(level, message)
+        """The server's log, which does not listen before ``initialize``."""
+        return self._log
 
     @property
     def metrics(self) -> MetricStore:
@@ -96,3 +86,18 @@ class Services:
                     "Do it in initialize.",
                 )
             )
+
+
+class _ModelLog:
+    """The server's log for one model: a ``LogSink``."""
+
+    def __init__(self, services: Services, sink: LogSink) -> None:
+        self._services = services
+        self._sink = sink
+        self.note = sink.note
+
+    def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
+        write = self._sink.write if self._services.started else self._sink.write_early
+        write(level, message, file, line)
+
+    write_early = write

@@ -1,0 +1,163 @@
+"""From the configuration that was polled to the one that a version of a model is loaded with.
+
+Sources: core ``src/backend_model.cc`` (``TritonModel::Create``) and ``src/model.cc`` (``Init``);
+python_backend ``src/python_be.cc`` (``ModelState``). The order of the checks is theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from triton_stub import config as model_config
+from triton_stub.core.host import InstanceHost
+from triton_stub.errors import ConfigError, LoadError, StatusCode, UnsupportedFeatureError
+from triton_stub.pb_utils.logger import LogLevel
+from triton_stub.runtime.auto_complete import auto_complete
+
+if TYPE_CHECKING:
+    from triton_stub.core.host import ServerHost
+    from triton_stub.core.log import Log
+
+_MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a version of a model is loaded with.
+
+    Attributes:
+        config: the ``ModelConfig`` message of the server.
+        told: what the model is told in ``args["model_config"]``, as JSON.
+        file_name: name of the model's code in the version's directory.
+    """
+
+    config: Any
+    told: str
+    file_name: str
+
+    @classmethod
+    def of(cls, config: Any) -> Settings:
+        """Those of a model that is told what the server has."""
+        return cls(config, model_config.to_json(config), config.default_model_filename)
+
+
+def complete(directory: Path, version: int, config: Any, server: ServerHost) -> Settings:
+    """Check a polled configuration, and let the model complete it unless the server is strict.
+
+    LoadError, in the server's words, if the model does not load with it.
+    """
+    check_supported(config)
+    model_config.check_instance_groups(config)
+    _check_parameters(config, directory, server.log)
+    settings = Settings.of(config)
+    if not server.strict_model_config:
+        settings = _completed(directory, version, settings, server)
+        model_config.check_polled(settings.config)
+        check_supported(settings.config)
+    model_config.check_tensors(settings.config)
+    model_config.check_labels(settings.config, directory)
+    if not settings.file_name:
+        raise LoadError("attempt to access non-existing object member 'default_model_filename'")
+    return settings
+
+
+def _completed(directory: Path, version: int, settings: Settings, server: ServerHost) -> Settings:
+    name = settings.config.name
+    host = InstanceHost(server, name, name)
+    returned = auto_complete(directory / str(version) / settings.file_name, settings.told, host)
+    try:
+        value = json.loads(returned, parse_constant=_refuse_constant)
+        return Settings.of(model_config.completed(settings.config, returned))
+    except ConfigError as error:
+        # As the server, which ignores it, and shows the model what it made all the same.
+        reason = error.message
+    if not (directory / model_config.CONFIG_FILENAME).exists():
+        raise LoadError(
+            f"model configuration is not provided for model '{name}'", StatusCode.NOT_FOUND
+        )
+    server.log.note(
+        LogLevel.WARNING,
+        f"model '{name}': what auto_complete_config returns is no model configuration, and is "
+        f"ignored as the real server ignores it: {reason}",
+    )
+    told = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    file_name = value.get("default_model_filename", "") if isinstance(value, dict) else ""
+    if not isinstance(file_name, str):
+        raise LoadError("attempt to access JSON non-string as string")
+    return Settings(settings.config, told, file_name)
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    # NaN and the infinities, which Python writes and JSON does not know.
+    raise LoadError("Failed to accept document, invalid JSON.")
+
+
+def _check_parameters(config: Any, directory: Path, log: Log) -> None:
+    parameters = {key: value.string_value for key, value in config.parameters.items()}
+    environment = _environment(parameters.get("EXECUTION_ENV_PATH"), directory)
+    if environment is not None:
+        log.note(LogLevel.INFO, f"Using Python execution env {environment}")
+    forced = parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS")
+    if forced == "yes":
+        log.note(LogLevel.INFO, "Forcing CPU only input tensors.")
+    elif forced == "no":
+        log.note(
+            LogLevel.INFO,
+            "Input tensors can be both in CPU and GPU. FORCE_CPU_ONLY_INPUT_TENSORS is off.",
+        )
+    elif forced is not None:
+        raise LoadError(
+            # The lonely quote is the server's.
+            f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: {forced}'",
+            StatusCode.UNSUPPORTED,
+        )
+    if environment and not Path(environment).exists():
+        raise LoadError(f"Failed to get the canonical path for {environment}.")
+
+
+def _environment(path: str | None, directory: Path) -> str | None:
+    """Where ``EXECUTION_ENV_PATH`` leads; None if there is none."""
+    if path is None:
+        return None
+    path = path.replace(_MODEL_DIRECTORY, str(directory), 1)
+    return os.path.normpath(path) if "/.." in path else path
+
+
+def check_supported(config: Any) -> None:
+    """Refuse what would run under other rules than the server's: UnsupportedFeatureError."""
+    batching = config.dynamic_batching
+    asked = {
+        "sequence_batching": config.HasField("sequence_batching"),
+        "ensemble_scheduling": config.HasField("ensemble_scheduling")
+        or config.platform == "ensemble",
+        "dynamic_batching.priority_levels": batching.priority_levels > 0,
+        "dynamic_batching.default_queue_policy": batching.HasField("default_queue_policy"),
+        "dynamic_batching.priority_queue_policy": len(batching.priority_queue_policy) > 0,
+        "model_repository_agents": config.HasField("model_repository_agents"),
+        "TRITON_BATCH_STRATEGY_PATH": "TRITON_BATCH_STRATEGY_PATH" in config.parameters,
+        f'runtime: "{config.runtime}"': bool(config.runtime),
+        f'backend: "{config.backend}"': config.backend not in ("", "python"),
+    }
+    features = [feature for feature, is_asked in asked.items() if is_asked]
+    if features:
+        raise UnsupportedFeatureError(
+            f"model '{config.name}' asks for {', '.join(features)}, which this release of "
+            "triton_stub does not imitate: test this model with --triton-engine=native"
+        )
+
+
+def warn_of_ignored(config: Any, log: Log) -> None:
+    """Say what is ignored: deviations.WARMUP and deviations.EXECUTION_ENVIRONMENT."""
+    ignored = {
+        "model_warmup is ignored by this release of triton_stub": bool(config.model_warmup),
+        "EXECUTION_ENV_PATH is ignored: the model runs in the environment of this process": (
+            "EXECUTION_ENV_PATH" in config.parameters
+        ),
+    }
+    for text, is_asked in ignored.items():
+        if is_asked:
+            log.note(LogLevel.WARNING, f"model '{config.name}': {text}")

@@ -1,0 +1,62 @@
+"""The ``model.py`` of one model, in an import scope of its own.
+
+Source: python_backend ``src/pb_stub.cc``, ``ModelContext`` and ``StubSetup``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from triton_stub import deviations
+from triton_stub.errors import LoadError
+from triton_stub.pb_utils.modules import C_PB_UTILS, PB_UTILS, BackendModules
+from triton_stub.runtime.scope import ImportScope
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from triton_stub.runtime.services import Services
+
+
+class ModelModule:
+    """A model's code, not imported yet: each instance has its own, and auto_complete_config one.
+
+    LoadError if there is no such file, or none that the backend would import.
+    """
+
+    def __init__(self, file: Path, services: Services) -> None:
+        if not file.exists():
+            raise LoadError(
+                deviations.MISSING_MODEL_FILE.text(
+                    f"Python model file not found in '{file}'",
+                    "Add the model's code there, or name another file with default_model_filename.",
+                )
+            )
+        # As the backend looks: the last letter has to be one of these.
+        if file.name[-1] not in ".py":
+            raise LoadError(f"Model name must end with '.py'. Model name is \"{file.name}\".")
+        self._name = f"{file.parent.name}.{file.name[:-3]}"
+        self._modules = BackendModules(file.parent, services)
+        self.request_class = self._modules.request_class
+        self.scope = ImportScope(
+            file.parent, {PB_UTILS: self._modules.pb_utils, C_PB_UTILS: self._modules.c_pb_utils}
+        )
+        services.scope = self.scope
+
+    def import_class(self) -> Any:
+        """Import the file, then show it all names of the backend; its ``TritonPythonModel``.
+
+        To be called while the scope is active. Raises whatever the file raises.
+        """
+        module = self.scope.import_module(self._name)
+        self._modules.reveal_classes()
+        return module.TritonPythonModel
+
+
+def has(model: Any, name: str) -> bool:
+    """True if a model has a method, as the backend asks it: whatever goes wrong means no."""
+    try:
+        getattr(model, name)
+    except Exception:  # noqa: BLE001
+        return False
+    return True
