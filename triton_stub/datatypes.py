@@ -116,18 +116,17 @@ def encode_bytes(array: Array) -> bytes:
     return b"".join(parts)
 
 
-def decode_bytes(data: bytes | memoryview) -> Array:
-    """Undo ``encode_bytes``: a 1-d object array of ``bytes``.
+def decode_bytes(data: Any) -> Array:
+    """Undo ``encode_bytes``: a 1-d object array of ``bytes``, out of any buffer with a length.
 
     Raises struct.error if the data ends inside a length or an element.
     """
-    view = memoryview(data)
     items: list[bytes] = []
     offset = 0
-    while offset < len(view):
-        (length,) = struct.unpack_from("<I", view, offset)
+    while offset < len(data):
+        (length,) = struct.unpack_from("<I", data, offset)
         offset += 4
-        (item,) = struct.unpack_from(f"<{length}s", view, offset)
+        (item,) = struct.unpack_from(f"<{length}s", data, offset)
         items.append(item)
         offset += length
     array: Array = np.empty(len(items), dtype=np.object_)

@@ -63,10 +63,8 @@ def serialize_byte_tensor(input_tensor: Any) -> Any:
 
 
 def deserialize_bytes_tensor(encoded_tensor: Any) -> Any:
-    """Undo ``serialize_byte_tensor``: a 1-d object array of ``bytes``."""
-    if len(encoded_tensor) == 0:  # the () of serialize_byte_tensor, too
-        return datatypes.decode_bytes(b"")
-    return datatypes.decode_bytes(memoryview(encoded_tensor).cast("B"))
+    """Undo ``serialize_byte_tensor``, also its () for nothing: a 1-d object array of ``bytes``."""
+    return datatypes.decode_bytes(encoded_tensor)
 
 
 def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:

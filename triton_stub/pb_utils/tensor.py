@@ -38,6 +38,7 @@ class Tensor(pybind.PybindObject):
         "_saved",
         "_shape",
         "_shared",
+        "_source",
     )
     __module__ = "c_python_backend_utils"
 
@@ -49,6 +50,7 @@ class Tensor(pybind.PybindObject):
     _saved: bool  # no more reference to the model's array, but a copy
     _shape: tuple[int, ...]
     _shared: bool  # somebody else reads the memory: nobody writes to it
+    _source: Array  # of a received tensor: the memory as it arrived, for as_numpy
 
     @pybind.constructor(STR, NDARRAY)
     def __init__(self, name: str, array: Array, /) -> None:
@@ -94,6 +96,7 @@ class Tensor(pybind.PybindObject):
         """
         tensor = cls.__new__(cls)
         tensor._set(name, datatype, shape, memory, None)
+        tensor._source = memory
         tensor._saved = tensor._shared = True
         tensor._on_gpu = on_gpu
         return tensor
@@ -148,7 +151,7 @@ class Tensor(pybind.PybindObject):
                     "Tensor dtype is BF16 and cannot be converted to NumPy. "
                     "Use to_dlpack() and from_dlpack() instead."
                 )
-            self._array = np.array(self._memory).reshape(self._shape)
+            self._array = np.array(self._source).reshape(self._shape)
         return self._array
 
     @pybind.method("TRITONSERVER_datatype_enum")
@@ -187,7 +190,9 @@ class Tensor(pybind.PybindObject):
         """Datatype, shape and the values as they are sent; taken whenever the tensor is sent."""
         memory = self._memory
         if isinstance(memory, np.ndarray):
-            memory = np.array(memory, self._datatype.numpy, order="C").reshape(self._shape)
+            memory = np.array(memory, order="C").reshape(self._shape)
+            if memory.dtype is not self._datatype.numpy:  # equal to it, but with fields or notes
+                memory = memory.view(self._datatype.numpy)
             if not self._saved:
                 self._memory = memory
                 self._saved = self._shared = True
@@ -199,6 +204,8 @@ def _accepted(dtype: np.dtype[Any]) -> Datatype:
     if dtype.type is np.bytes_:
         return BYTES
     datatype = datatypes.from_dtype(dtype) if dtype.kind != "U" and dtype.isnative else None
+    if datatype is None:  # an integer that is a structure as well is equal to a plain one
+        datatype = next((row for row in datatypes.DATATYPES if row.numpy == dtype), None)
     if datatype is None or datatype is BF16:
         raise TritonModelException("NumPy dtype is not supported.")
     return datatype
