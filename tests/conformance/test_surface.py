@@ -42,6 +42,8 @@ HIDDEN = {"__annotations__", "__builtins__", "__cached__", "__del__", "__doc__",
 HIDDEN |= {"__loader__", "__module__", "__package__", "__slots__", "__spec__", "__weakref__"}
 # What pybind11 gives to some classes in place of what every class has.
 OWN = {"__eq__", "__getstate__", "__hash__", "__init__", "__ne__", "__repr__", "__str__"}
+# How they are called is Python's business.
+PYTHONS = OWN - {"__init__"} | {"__index__", "__int__", "__setstate__"}
 
 
 def public(names):
@@ -62,8 +64,11 @@ def describe(value):
         return {
             "class": [value.__module__, value.__qualname__, value.__name__],
             "metaclass": type(value).__name__,
-            "bases": sorted({full_name(base) for base in value.__mro__} - {full_name(value)}),
-            "members": {name: describe(getattr(value, name)) for name in public(members)},
+            "bases": sorted({base.__name__ for base in value.__mro__ if is_known(base)}),
+            "members": {
+                name: "Python's own" if name in PYTHONS else describe(getattr(value, name))
+                for name in public(members)
+            },
         }
     if isinstance(value, types.ModuleType):
         return {"module": value.__name__}
@@ -71,9 +76,9 @@ def describe(value):
         # pybind11 writes the signature into the docstring.
         told = re.match(r".*\) -> .*$", value.__doc__ or "", re.MULTILINE)
         signature = told and told[0]
-        if isinstance(value, types.FunctionType) and not told:
+        if isinstance(value, types.FunctionType) and not told and value.__name__ in PLAIN:
             signature = f"{value.__name__}{inspect.Signature(unannotated(value))}"
-        return {"function": value.__name__, "signature": signature}
+        return {"signature": signature}
     return {"value": repr(value), "type": type(value).__qualname__}
 
 
@@ -82,8 +87,9 @@ def unannotated(function):
     return [parameter.replace(annotation=parameter.empty) for parameter in parameters]
 
 
-def full_name(kind):
-    return f"{kind.__module__}.{kind.__qualname__}"
+def is_known(kind):
+    """Not how pybind11, or an imitation of it, makes classes out of others."""
+    return kind.__module__ == "builtins" or kind.__module__.endswith("python_backend_utils")
 
 
 def is_of_both(name):
@@ -93,6 +99,9 @@ def is_of_both(name):
 
 
 AT_IMPORT = names()
+# What is plain Python on the server: functions, and methods of ModelConfig.
+PLAIN = {*AT_IMPORT[MODULES[0].__name__], *dir(triton_python_backend_utils.ModelConfig)}
+PLAIN -= {"__init__"}
 
 
 class TritonPythonModel:
@@ -179,16 +188,20 @@ def flat(surface: dict[str, Any]) -> dict[str, Any]:
     """Members of classes beside the classes, each by its full name."""
     found: dict[str, Any] = {}
     for name, facts in surface.items():
-        found[name] = {
-            key: json.loads(comparable(json.dumps(fact, ensure_ascii=False)))
-            for key, fact in facts.items()
-            if key != "members"
-        }
-        members = facts.get("members", {})
+        found[name], members = facts, {}
+        if isinstance(facts, dict):
+            members = facts.get("members", {})
+            found[name] = {
+                key: json.loads(comparable(json.dumps(fact, ensure_ascii=False)))
+                for key, fact in facts.items()
+                if key != "members"
+            }
         found |= flat({f"{name}.{member}": facts for member, facts in members.items()})
     return found
 
 
-def signature(facts: dict[str, Any]) -> str:
+def signature(facts: Any) -> str:
     """What the page of results shows of a name."""
-    return str(facts.get("signature") or facts.get("value") or "")
+    return (
+        str(facts.get("signature") or facts.get("value") or "") if isinstance(facts, dict) else ""
+    )
