@@ -39,7 +39,7 @@ PB_UTILS = "triton_python_backend_utils"
 C_PB_UTILS = "c_python_backend_utils"
 
 # Where Triton's image has the file; an ImportError names it.
-_PB_UTILS_FILE = f"/opt/tritonserver/backends/python/{PB_UTILS}.py"
+PB_UTILS_FILE = f"/opt/tritonserver/backends/python/{PB_UTILS}.py"
 
 # Names of the real modules that this release does not imitate: asking for one says so. Each is
 # missed only when and where the real module has it.
@@ -86,7 +86,7 @@ class BackendModules:
             json=json,
             np=np,
             struct=struct,
-            __file__=_PB_UTILS_FILE,
+            __file__=PB_UTILS_FILE,
         )
         vars(self.c_pb_utils).update(
             self._classes,

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triton_stub.pb_utils.modules import PB_UTILS_FILE
+
 if TYPE_CHECKING:
     from types import FrameType
 
-_OWN_FILES = str(Path(__file__).resolve().parent.parent)
+_RUNTIME = Path(__file__).resolve().parent
+_OWN_FILES = str(_RUNTIME.parent)
 # Where the model is called from: on the server everything beyond is C++.
-_OUTERMOST = str(Path(__file__).resolve().with_name("instance.py"))
+_OUTERMOST = frozenset(str(_RUNTIME / name) for name in ("instance.py", "auto_complete.py"))
+# What is plain Python on the server, too, and in one file there.
+_PLAIN = frozenset(
+    str(_RUNTIME.parent / "pb_utils" / name) for name in ("helpers.py", "model_config.py")
+)
 
 
 def describe(error: BaseException) -> str:
@@ -18,7 +25,8 @@ def describe(error: BaseException) -> str:
 
     pybind11 walks outwards from the innermost frame of the traceback, so importlib's frames are
     told too; without any Python frame (a SyntaxError, a wrong number of arguments) there is no
-    "At:". Frames of this library, which would be C++, are left out. Source: pybind11
+    "At:". Frames of this library, which would be C++, are left out; those of its plain Python half
+    are told under the name of the backend's file, with a line of ours. Source: pybind11
     ``error_already_set::what``.
     """
     failure = None
@@ -44,13 +52,18 @@ def _frames(error: BaseException) -> list[str]:
             frame = traceback.tb_frame
         traceback = traceback.tb_next
     lines: list[str] = []
-    while frame is not None and frame.f_code.co_filename != _OUTERMOST:
+    while frame is not None and frame.f_code.co_filename not in _OUTERMOST:
         if not _is_own(frame):
             code = frame.f_code
-            lines.append(f"  {code.co_filename}({frame.f_lineno}): {code.co_name}\n")
+            file = PB_UTILS_FILE if code.co_filename in _PLAIN else code.co_filename
+            lines.append(f"  {file}({frame.f_lineno}): {code.co_name}\n")
         frame = frame.f_back
     return lines
 
 
 def _is_own(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(_OWN_FILES)
+    """True if a frame would be C++ on the server, or is a helper of what would not be."""
+    file, name = frame.f_code.co_filename, frame.f_code.co_name
+    if file in _PLAIN:
+        return name.startswith(("_", "<")) and not name.startswith("__")
+    return file.startswith(_OWN_FILES)
