@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from instances import Lines, execute, loaded, model_class, new_instance, request
 
-from triton_stub.errors import InferenceError, LoadError, StatusCode, UnsupportedFeatureError
+from triton_stub.errors import InferenceError, LoadError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.runtime.instance import InstanceSpec
 
@@ -140,11 +140,6 @@ def test_a_file_that_is_no_python(tmp_path):
 def test_an_instance_does_not_ask_the_model_to_complete_its_configuration(tmp_path):
     body = "@staticmethod\ndef auto_complete_config(config): raise AssertionError"
     new_instance(tmp_path, model_class(body)).load()
-
-
-def test_what_is_not_imitated_is_no_fault_of_the_model(tmp_path):
-    with pytest.raises(UnsupportedFeatureError, match=r"SharedMemory"):
-        new_instance(tmp_path, "from c_python_backend_utils import SharedMemory").load()
 
 
 def test_a_model_that_did_not_load_may_load_later(tmp_path):
