@@ -203,13 +203,39 @@ def test_many_threads_import_the_same_helper_at_once(tmp_path):
     assert [helper.value for helper in helpers] == [7]
 
 
-def test_later_a_name_is_found_by_import_statements_alone(tmp_path):
-    files = {
-        "1/model.py": "import importlib\ndef later(): return importlib.import_module('helper')",
-        "1/helper.py": "",
-    }
-    module = model(tmp_path, files)
-    with pytest.raises(ModuleNotFoundError):
+@pytest.mark.parametrize(
+    ("start", "call"),
+    [
+        ("import importlib", "importlib.import_module('helper')"),
+        ("import importlib.util", "importlib.import_module('helper')"),
+        ("import importlib as i", "i.import_module('.helper', __package__)"),
+        ("from importlib import import_module", "import_module('helper', package=None)"),
+        ("from importlib import *", "import_module('1.helper')"),
+        ("import importlib, helper", "importlib.reload(helper)"),
+    ],
+)
+def test_a_helper_that_is_imported_later_by_its_name(tmp_path, start, call):
+    files = {"1/model.py": f"{start}\ndef later(): return {call}.value", "1/helper.py": "value = 7"}
+    assert model(tmp_path, files).later() == 7
+
+
+def test_importlib_is_the_process_s_for_everything_else(tmp_path):
+    text = "import importlib, numpy\nfound = importlib.import_module('numpy') is numpy\n"
+    module = model(tmp_path, text + "def later(name): return importlib.import_module(name)")
+    assert module.found
+    assert module.later("json") is sys.modules["json"]
+    assert module.importlib.util is sys.modules["importlib.util"]
+    assert module.importlib.reload(sys.modules["keyword"]) is sys.modules["keyword"]
+    for name, error in (("nowhere", ModuleNotFoundError), (".json", TypeError)):
+        with pytest.raises(error):
+            module.later(name)
+    with pytest.raises(AttributeError, match=r"module 'importlib' has no attribute 'nothing'"):
+        module.importlib.nothing  # noqa: B018
+
+
+def test_later_a_module_is_not_in_sys_modules(tmp_path):
+    module = model(tmp_path, "import sys\ndef later(): return sys.modules[__name__]")
+    with pytest.raises(KeyError):
         module.later()
 
 
@@ -304,7 +330,23 @@ def test_an_import_may_wait_for_a_thread_that_imports(tmp_path):
     assert model(tmp_path, files).value == 7
 
 
-# sys.path
+# sys.argv and sys.path
+
+
+def test_there_are_no_arguments(tmp_path):
+    before = sys.argv
+    text = (
+        "import argparse, sys\nargv = sys.argv\narguments = argparse.ArgumentParser().parse_args()"
+    )
+    assert model(tmp_path, text).argv == [""]
+    assert sys.argv is before
+
+
+def test_the_folders_at_the_end_of_the_path(tmp_path):
+    path = model(tmp_path, "import sys\npath = sys.path.copy()").path
+    assert path == [
+        *sys.path, str(tmp_path / "1"), str(tmp_path), "/opt/tritonserver/backends/python"
+    ]  # fmt: skip
 
 
 def test_a_folder_that_the_model_adds_to_its_path(tmp_path):

@@ -4,32 +4,35 @@ In Triton each instance is a process: every model is called ``1.model``, helpers
 in two models are different modules, and ``triton_python_backend_utils`` exists only there. Here
 many instances share one process, so the modules that belong to a model, and what it adds to
 ``sys.path``, are seen only while the scope is *active*: while the model is loaded, and during
-each of its imports. Everything else (numpy, jax, the standard library) is imported as always and
-shared.
+each of its imports. ``sys.argv`` is empty then, as on the server. Everything else (numpy, jax, the
+standard library) is imported as always and shared.
 
 A module of the scope runs with its own ``__import__``, so an import statement that is reached
-later, in ``execute`` say, still finds the scope's modules. What looks modules up in another way
-finds them only while the model is loaded: ``importlib.import_module``, ``sys.modules[__name__]``,
-pickle, and ``dataclass`` when annotations are texts (``deviations.COMPUTED_IMPORTS``).
+later, in ``execute`` say, still finds the scope's modules; so does ``importlib.import_module``,
+because it gets an ``importlib`` of its own. What looks modules up in another way finds them only
+while the model is loaded: ``sys.modules[__name__]``, pickle, and ``dataclass`` when annotations
+are texts (``deviations.COMPUTED_IMPORTS``).
 """
 
 from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib
 import sys
 import threading
 from collections import Counter
 from importlib.machinery import PathFinder, SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from triton_stub.pb_utils.modules import PB_UTILS_FILE
 from triton_stub.runtime.search_path import SearchPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from importlib.machinery import ModuleSpec
-    from pathlib import Path
 
 
 class ImportScope:
@@ -42,21 +45,26 @@ class ImportScope:
 
     def __init__(self, version_directory: Path, backend_modules: Mapping[str, ModuleType]) -> None:
         # The order in which the backend appends them to sys.path.
-        self._path = SearchPath((str(version_directory), str(version_directory.parent)))
+        folders = (version_directory, version_directory.parent, Path(PB_UTILS_FILE).parent)
+        self._path = SearchPath(tuple(map(str, folders)))
         self._backend_modules = frozenset(backend_modules)
         self._modules = dict(backend_modules)
         self._owned: dict[str, bool] = {}
         self._finder = _ScopeFinder(self)
-        self._builtins = {**vars(builtins), "__import__": self._import}
+        #: What the modules of the scope have for their builtins, and no others have.
+        self.builtins = {**vars(builtins), "__import__": self._import}
         self._loading = 0  # how often ``active`` is entered
         self._waiting = 0  # how often ``suspended`` is entered
         self._imports: Counter[int] = Counter()  # under way, by thread
+        self._abandoned = False
         self._process_modules: dict[str, ModuleType] = {}
         self._process_path: list[str] = []
+        self._process_argv: list[str] = []
+        self._importlib = _Importlib(self)
 
     def import_module(self, name: str) -> ModuleType:
         """Import ``1.model`` or any other module of the scope."""
-        with self._importing():
+        with self.importing():
             # Not importlib.import_module: C code imports this way, and tracebacks show which.
             __import__(name)
             return sys.modules[name]
@@ -96,10 +104,25 @@ class ImportScope:
                     self._imports[thread] = imports
                 self._take_turn()
 
+    def abandon(self) -> None:
+        """Give the turn to others for good, because the model blocks; it imports nothing more."""
+        with self._turn:
+            self._abandoned = True
+            self._imports.clear()
+            # Every model's module has the same name, and that has one lock in the process.
+            locks = vars(sys.modules["importlib._bootstrap"]).get("_module_locks", {})
+            for name in list(locks):
+                if self.owns(name):
+                    locks.pop(name, None)
+            self._end_turn()
+
     @contextlib.contextmanager
-    def _importing(self) -> Iterator[None]:
+    def importing(self) -> Iterator[None]:
+        """Let the process see the scope's modules and path during one import of this thread."""
         thread = threading.get_ident()
         with self._turn:
+            if self._abandoned:
+                raise ImportError("this model was given up: it blocked for too long")
             self._imports[thread] += 1
             self._take_turn()
         try:
@@ -111,6 +134,8 @@ class ImportScope:
                 self._end_turn()
 
     def _is_wanted(self) -> bool:
+        if self._abandoned:
+            return False
         return bool(self._imports) or (self._loading > 0 and not self._waiting)
 
     def _take_turn(self) -> None:
@@ -147,7 +172,7 @@ class ImportScope:
             return None
         spec = self._path.find(name) if path is None else PathFinder.find_spec(name, path)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _ScopeLoader(name, spec.loader.path, self._builtins)
+            spec.loader = _ScopeLoader(name, spec.loader.path, self.builtins)
         elif spec is not None and spec.loader is None:
             # A namespace package would look itself up again when sys.path changes.
             spec.submodule_search_locations = list(spec.submodule_search_locations or ())
@@ -159,12 +184,14 @@ class ImportScope:
         self._process_path = sys.path.copy()
         sys.modules.update(self._modules)
         sys.path[:] = self._path.around(self._process_path)
+        self._process_argv, sys.argv = sys.argv, [""]
         sys.meta_path.insert(0, self._finder)
 
     def _swap_out(self) -> None:
         self._note_path()
         sys.meta_path.remove(self._finder)
         sys.path[:] = self._process_path
+        sys.argv = self._process_argv
         self._modules = self._take_modules()
         sys.modules.update(self._process_modules)
         ImportScope._active = None
@@ -205,8 +232,9 @@ class ImportScope:
         self._note_path()
         # A relative import is made from inside the scope, so it is the scope's.
         if level == 0 and not self.owns(name):
-            return __import__(name, globals, locals, fromlist or (), level)
-        with self._importing():
+            found = __import__(name, globals, locals, fromlist or (), level)
+            return self._importlib if found is importlib else found
+        with self.importing():
             return __import__(name, globals, locals, fromlist or (), level)
 
 
@@ -240,3 +268,29 @@ class _ScopeLoader(SourceFileLoader):
 
     def _cache_bytecode(self, *_: object) -> None:
         """A ``__pycache__`` in a model folder counts as a change of the model."""
+
+
+class _Importlib(ModuleType):
+    """``importlib`` for the modules of a scope: what it imports by name is the scope's, too."""
+
+    def __init__(self, scope: ImportScope) -> None:
+        super().__init__(importlib.__name__, importlib.__doc__)
+        self._scope = scope
+
+    def import_module(self, name: str, package: str | None = None) -> ModuleType:
+        """``importlib.import_module``."""
+        owner = package if name.startswith(".") else name
+        if not owner or not self._scope.owns(owner):
+            return importlib.import_module(name, package)
+        with self._scope.importing():
+            return importlib.import_module(name, package)
+
+    def reload(self, module: ModuleType) -> ModuleType:
+        """``importlib.reload``."""
+        if not self._scope.owns(module.__name__):
+            return importlib.reload(module)
+        with self._scope.importing():
+            return importlib.reload(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib, name)
