@@ -95,6 +95,7 @@ class Peer:
         dtype: tuple[int, int, int] | None = None,
         strides: Any = True,
         offset: int = 0,
+        deleter: bool = True,
         label: str = "peer",
     ) -> None:
         self.array = np.asarray(array)
@@ -104,6 +105,7 @@ class Peer:
         self.dtype = dtype or (CODES[kind.kind], 8 * kind.itemsize, 1)
         self.strides = strides
         self.offset = offset
+        self.deleter = deleter
         self.label = label
         self.streams: list[Any] = []  # what __dlpack__ was asked with
 
@@ -132,12 +134,23 @@ class Peer:
                 self.offset,
             ),
             None,
-            _DELETE,
+            _DELETE if self.deleter else None,
         )
         address = ctypes.addressof(managed)
         name = ctypes.create_string_buffer(name)
         _alive[address] = (managed, shape, strides, name, array, self.label)
         return _new(address, name, _DESTROY)
+
+
+class OnGpu(Peer):
+    """An array on a GPU whose values can be asked for, as JAX's can."""
+
+    def __init__(self, array: Any) -> None:
+        super().__init__(array, device=(CUDA, 0))
+        self.shape = self.array.shape
+
+    def __array__(self, *_arguments: Any, **_keywords: Any) -> Any:
+        return self.array
 
 
 def told(capsule: Any) -> dict[str, Any]:
@@ -191,3 +204,11 @@ def take(source: Any) -> Taken:
 
 def _managed(capsule: Any) -> DLManagedTensor:
     return DLManagedTensor.from_address(_pointer(capsule, _name(capsule)))
+
+
+def error(function: Any, *arguments: Any) -> str:
+    """The text of what a call raises."""
+    try:
+        return repr(function(*arguments))
+    except Exception as raised:  # noqa: BLE001 - whatever it is, it is told
+        return str(raised)
