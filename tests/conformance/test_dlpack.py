@@ -274,10 +274,6 @@ DEADLY = {
     "numpy": ("T.from_dlpack('x', np.zeros(2))", deviations.DLPACK_NUMPY),
     "numpys": ("T.from_dlpack('x', np.zeros(2).__dlpack__())", deviations.DLPACK_NUMPY),
     "kept": ("T.from_dlpack('x', P.Peer(np.zeros(2), deleter=False))", deviations.DLPACK_CAPSULE),
-    "foreign": (
-        "T.from_dlpack('x', __import__('datetime').datetime_CAPI)",
-        deviations.DLPACK_CAPSULE,
-    ),
 }
 
 

@@ -217,7 +217,7 @@ def test_a_line_in_a_model(engines: Engines, line: str) -> None:
 @pytest.mark.parametrize("name", ["flags", "timeout", "model_version"])
 @pytest.mark.parametrize(
     "number",
-    "-1 0 2**31 2**32 2**63-1 2**63 -2**63 -2**63-1 2**64-1 2**64".split(),
+    ["-1", "0", "2**31", "2**32", "2**63-1", "2**63", "-2**63", "-2**63-1", "2**64-1", "2**64"],
 )
 def test_the_range_of_a_number(engines: Engines, name: str, number: str) -> None:
     code = f"Q(inputs=[], requested_output_names=[], model_name='m', {name}={number})"
