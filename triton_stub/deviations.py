@@ -99,11 +99,18 @@ EXACT_BATCH = Deviation(
 )
 COMPUTED_IMPORTS = Deviation(
     key="computed-imports",
-    what='`importlib.import_module("helper")`, `pickle` of the model\'s own classes or '
-    "`sys.modules[__name__]` inside `execute`",
-    server="finds the model's own modules",
-    stub="does not find them",
-    why="other models share the process; use an `import` statement",
+    what="`pickle` of the model's own classes, `sys.modules[__name__]`, `sys.path` or `sys.argv` "
+    "inside `execute`",
+    server="has the model's own",
+    stub="those of the test run; an `import` and `importlib.import_module` find the model's modules",
+    why="other models share the process",
+)
+WORKING_DIRECTORY = Deviation(
+    key="working-directory",
+    what="modules in the working directory, `sys.path[0]`",
+    server="looks in its own working directory first",
+    stub="`sys.path` begins as that of the test run",
+    why="tests are not run where a server is",
 )
 SIGNALS = Deviation(
     key="signals",
@@ -207,12 +214,41 @@ UNKNOWN_DATATYPE = Deviation(
     stub="refused",
     why="nobody can mean it",
 )
+CONTROL_ERROR = Deviation(
+    key="control-error",
+    what="a call of a metric, or of `load_model`, `unload_model` or `is_model_ready`, that fails",
+    server="raises the exception, and often dies of it",
+    stub="raises the exception",
+    why="a test must not crash",
+)
 INSTANCE_UPDATE = Deviation(
     key="instance-update",
     what="a model that is loaded again, of which only `instance_group` has changed",
     server="keeps the instances that are still wanted",
     stub="starts all of them anew",
     why="not yet imitated",
+)
+LOAD_LIMIT = Deviation(
+    key="load-limit",
+    what="a model that does not come back from its import, `auto_complete_config` or `initialize`",
+    server="waits for it for ever",
+    stub="a load error after `load_timeout` seconds that says where it blocks",
+    why="a test must not hang",
+)
+EXIT_LIMIT = Deviation(
+    key="exit-limit",
+    what="an `execute` or `finalize` that blocks, or a thread that is no daemon, work in a "
+    "`ThreadPoolExecutor` or a process that outlives `finalize`",
+    server="never gets such a model unloaded, and leaves by its exit timeout when it stops",
+    stub="goes on without it after `exit_timeout` seconds, and says where it is",
+    why="a test run must end",
+)
+DAEMONS = Deviation(
+    key="daemons",
+    what="a daemon thread that outlives `finalize`",
+    server="ends it with the process of its instance",
+    stub="a warning: it runs until the tests end",
+    why="instances are threads",
 )
 
 ALL: tuple[Deviation, ...] = tuple(

@@ -66,7 +66,7 @@ class HashOrder(Generic[Key]):
 
 def string_hash(text: str) -> int:
     """``std::hash<std::string>``: MurmurHash64A with libstdc++'s seed."""
-    data = text.encode()
+    data = text.encode("utf-8", "surrogatepass")
     value = _SEED ^ (len(data) * _MULTIPLIER & _MASK)
     whole = len(data) & ~7
     for start in range(0, whole, 8):

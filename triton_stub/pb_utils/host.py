@@ -63,7 +63,7 @@ class Host(Protocol):
 def told(host: Host, prefix: str) -> Iterator[None]:
     """Raise what the server refuses inside as a TritonModelException, in the backend's words.
 
-    Source: python_backend ``src/pb_stub.h``, ``SendMessage``.
+    Source: python_backend ``src/pb_stub.h``, ``SendMessage``. See deviations.CONTROL_ERROR.
     """
     try:
         yield

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from triton_stub.pb_utils.host import Host
 
 _BUCKETS = list_of(FLOAT)
-# Escapes of a JSON text as json.dumps writes it; half of a surrogate pair is in no group.
-_ESCAPES = re.compile(
-    r"\\(?:(ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})|(?!ud[89a-f][0-9a-f]{2})(.)|ud)"
-)
+# Escapes of a JSON text as json.dumps writes it: half a surrogate pair, if it is the first half, is
+# in no group. The second half alone is fine with the server's parser.
+_ESCAPES = re.compile(r"\\(?:(ud[89ab]..\\ud[c-f]..)|(?!ud[89ab])(.)|u)")
 
 
 class MetricKind(pybind.PybindEnum):
@@ -147,7 +146,7 @@ class MetricFamily(pybind.PybindObject):
     GAUGE: ClassVar[MetricKind] = MetricKind.GAUGE
     HISTOGRAM: ClassVar[MetricKind] = MetricKind.HISTOGRAM
 
-    # The server around the model: each instance has a class of its own (see ``for_host``).
+    # The server around the model: each instance has a class of its own (see ``_for_host``).
     _host: ClassVar[Host]
 
     _family: MetricSeriesFamily
@@ -162,7 +161,7 @@ class MetricFamily(pybind.PybindObject):
         self._kind = kind
 
     @classmethod
-    def for_host(cls, host: Host) -> type[Self]:
+    def _for_host(cls, host: Host) -> type[Self]:
         """The class of one model instance, whose metrics are kept by this server."""
         return type(
             cls.__name__,

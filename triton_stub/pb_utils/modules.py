@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import struct
 from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from triton_stub.errors import UnsupportedFeatureError
-from triton_stub.pb_utils import helpers
+from triton_stub.pb_utils import helpers, pybind
 from triton_stub.pb_utils.errors import TritonError, TritonModelException
+from triton_stub.pb_utils.internals import SharedMemory, future_callback
 from triton_stub.pb_utils.iterator import ResponseIterator
 from triton_stub.pb_utils.logger import make_logger
 from triton_stub.pb_utils.memory import MemoryType, PreferredMemory
@@ -30,7 +30,6 @@ from triton_stub.pb_utils.tensor import Tensor
 from triton_stub.pb_utils.trace import InferenceTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from triton_stub.pb_utils.host import Host
@@ -40,16 +39,6 @@ C_PB_UTILS = "c_python_backend_utils"
 
 # Where Triton's image has the file; an ImportError names it.
 PB_UTILS_FILE = f"/opt/tritonserver/backends/python/{PB_UTILS}.py"
-
-# Names of the real modules that this release does not imitate: asking for one says so. Each is
-# missed only when and where the real module has it.
-_NEVER_REVEALED = frozenset(
-    {
-        "SharedMemory",
-        "async_event_future_done_callback",
-        "shared_memory",
-    }
-)
 
 _HELPERS = {
     name: value
@@ -64,7 +53,13 @@ class BackendModules:
 
     def __init__(self, version_directory: Path, host: Host) -> None:
         self.request_class = InferenceRequest.for_host(host)
-        self._version_directory = version_directory
+
+        @pybind.function("str")
+        def get_model_dir() -> str:
+            """Path of the version directory, such as ``/models/resnet50/1``."""
+            return str(version_directory)
+
+        self._get_model_dir = get_model_dir
         self._classes = {
             "TritonError": TritonError,
             "TritonModelException": TritonModelException,
@@ -75,11 +70,11 @@ class BackendModules:
             "PreferredMemory": PreferredMemory,
             "TRITONSERVER_MEMORY_GPU": MemoryType.TRITONSERVER_MEMORY_GPU,
             "TRITONSERVER_MEMORY_CPU": MemoryType.TRITONSERVER_MEMORY_CPU,
-            "MetricFamily": MetricFamily.for_host(host),
+            "MetricFamily": MetricFamily._for_host(host),
             **model_control(host),
         }
-        self.pb_utils = _FakeModule(PB_UTILS, ())
-        self.c_pb_utils = _FakeModule(C_PB_UTILS, _NEVER_REVEALED)
+        self.pb_utils = ModuleType(PB_UTILS)
+        self.c_pb_utils = ModuleType(C_PB_UTILS)
         vars(self.pb_utils).update(
             _HELPERS,
             ModelConfig=ModelConfig,
@@ -97,29 +92,11 @@ class BackendModules:
             MetricKind=MetricKind,
             **MetricKind.__members__,
             ResponseIterator=ResponseIterator,
+            SharedMemory=SharedMemory,
+            async_event_future_done_callback=future_callback(host),
         )
 
     def reveal_classes(self) -> None:
         """Add the names that exist only once ``model.py`` has been imported."""
         vars(self.pb_utils).update(self._classes, get_model_dir=self._get_model_dir)
-
-    def _get_model_dir(self) -> str:
-        """Path of the version directory, such as ``/models/resnet50/1``."""
-        return str(self._version_directory)
-
-
-class _FakeModule(ModuleType):
-    """A module that tells what it leaves out from what the real one does not have either."""
-
-    def __init__(self, name: str, missed: Iterable[str]) -> None:
-        super().__init__(name)
-        self._missed = set(missed)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in self._missed:
-            # No AttributeError: of that, an import statement would make "cannot import name".
-            raise UnsupportedFeatureError(
-                f"{self.__name__}.{name} is not imitated by this release of triton_stub: "
-                "test this model with --triton-engine=native"
-            )
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        vars(self.c_pb_utils).update(shared_memory=SharedMemory.__new__(SharedMemory))
