@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,6 @@ def ok():
 
 class TritonPythonModel:
 """
-FINE = HEAD + "    def execute(self, requests):\n        return [ok() for _ in requests]\n"
 KIND = HEAD + (
     "    def initialize(self, args):\n"
     "        self.kind = args['model_instance_kind'].encode()\n"
@@ -43,15 +43,29 @@ COUNTS = HEAD + (
 )
 WARMUP = """
 model_warmup {
-    name: "w"
+    name: "w" batch_size: 1
     inputs { key: "IN" value { data_type: TYPE_FP32 dims: [ 1 ] zero_data: true } }
 }
 """
-ENVIRONMENT = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "/no/such.tar.gz" } }'
+ENVIRONMENT = """
+parameters {
+    key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/environment" }
+}
+"""
+ACTIVATED = HEAD + (
+    "    def execute(self, requests):\n"
+    "        import os\n"
+    "        out = pb_utils.Tensor('OUT', np.array(['ACTIVATED' in os.environ], np.float32))\n"
+    "        return [pb_utils.InferenceResponse([out])]\n"
+)
 MODELS = {
     "gpu": {"1/model.py": KIND, "config.pbtxt": CONFIG + "instance_group { kind: KIND_GPU }"},
     "warm": {"1/model.py": COUNTS, "config.pbtxt": CONFIG + WARMUP},
-    "environment": {"1/model.py": FINE, "config.pbtxt": CONFIG + ENVIRONMENT},
+    "environment": {
+        "1/model.py": ACTIVATED,
+        "config.pbtxt": CONFIG + ENVIRONMENT,
+        "environment/bin/activate": "export ACTIVATED=yes\n",
+    },
 }
 IN = np.zeros(1, np.float32)
 
@@ -109,12 +123,14 @@ def test_the_environment_is_that_of_the_tests(
         "sys.modules['triton_python_backend_utils'] is pb_utils",
         "sys.modules['c_python_backend_utils'] is c",
         "pickle.loads(pickle.dumps(type(self))) is type(self)",
-        "import importlib; importlib.import_module('c_python_backend_utils') is c",
+        "sys.argv == ['']",
+        "[os.path.basename(path) for path in sys.path[-3:]] == ['1', 'probe', 'python']",
     ],
 )
 def test_computed_imports(engines: Engines, code: str) -> None:
     assert probe(engines.native, code) == "True"
-    assert "Error: " in probe(engines.stub, code)
+    told = probe(engines.stub, code)
+    assert told == "False" or "Error: " in told
 
 
 @pytest.mark.rule("3.10-modules")
@@ -122,6 +138,18 @@ def test_import_statements_always_find_the_two_modules(engines: Engines) -> None
     code = "import triton_python_backend_utils as p, c_python_backend_utils as d; p is pb_utils"
     code += ", d is c"
     assert engines.same(lambda engine: probe(engine, code)) == "(True, True)"
+    code = "import importlib; importlib.import_module('c_python_backend_utils') is c"
+    assert engines.same(lambda engine: probe(engine, code)) == "True"
+
+
+@pytest.mark.deviation("working-directory")
+@pytest.mark.rule("3.1.1-argv")
+def test_the_working_directory_is_not_on_the_path(tmp_path: Path) -> None:
+    body = "import sys; raise ValueError(sys.path[0])"
+    write_models(tmp_path, {"m": f"{HEAD}    def initialize(self, args):\n        {body}\n"})
+    with both_engines(tmp_path) as (stub, native):
+        assert "ValueError: <EMPTY MESSAGE>" in reasons(native)["m"]
+        assert f"ValueError: {sys.path[0]}\n" in reasons(stub)["m"]
 
 
 @pytest.mark.deviation("gpu-without-gpu")
@@ -134,8 +162,8 @@ def test_a_gpu_that_is_not_there(odd: Engines) -> None:
 @pytest.mark.deviation("execution-environment")
 @pytest.mark.rule("3.1.1-execution-env")
 def test_an_execution_environment(odd: Engines) -> None:
-    assert "Failed to get the canonical path" in reasons(odd.native)["environment"]
-    assert odd.stub.infer("environment", IN=IN)["OUT"] == [1]
+    assert odd.native.infer("environment", IN=IN)["OUT"] == [1]
+    assert odd.stub.infer("environment", IN=IN)["OUT"] == [0]
     assert "EXECUTION_ENV_PATH is ignored" in odd.stub.log()
 
 

@@ -45,6 +45,7 @@ class ImportScope:
 
     def __init__(self, version_directory: Path, backend_modules: Mapping[str, ModuleType]) -> None:
         # The order in which the backend appends them to sys.path.
+        # Without the working directory: deviations.WORKING_DIRECTORY.
         folders = (version_directory, version_directory.parent, Path(PB_UTILS_FILE).parent)
         self._path = SearchPath(tuple(map(str, folders)))
         self._backend_modules = frozenset(backend_modules)
