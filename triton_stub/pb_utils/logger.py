@@ -48,7 +48,9 @@ def make_logger(sink: LogSink) -> Any:
 
     def send(level: LogLevel, message: str) -> None:
         caller = sys._getframe(3)  # past send, the method, and what reads its arguments
-        sink.write(level, message, caller.f_code.co_filename, caller.f_lineno)
+        # C takes it for a text that ends with a zero.
+        text = message.partition("\0")[0]
+        sink.write(level, text, caller.f_code.co_filename, caller.f_lineno)
 
     class Logger(pybind.PybindObject):
         """``Logger.log_info("…")`` and friends; not to be instantiated."""
