@@ -250,6 +250,13 @@ DAEMONS = Deviation(
     stub="a warning: it runs until the tests end",
     why="instances are threads",
 )
+BIG_RESPONSE_PARAMETER = Deviation(
+    key="big-response-parameter",
+    what="a response's parameter that is an integer beyond 64 bits",
+    server="ends, with every model in it, when it reads such a parameter",
+    stub="an error where the response is made",
+    why="a test must not crash",
+)
 
 ALL: tuple[Deviation, ...] = tuple(
     value for value in dict(globals()).values() if isinstance(value, Deviation)

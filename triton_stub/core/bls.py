@@ -92,4 +92,4 @@ def _from_core(response: InferenceResponse) -> pb_utils.InferenceResponse:
 def _failed(error: InferenceError) -> pb_utils.InferenceResponse:
     # Triton keeps the code of the callee since 25.04; before, it was always INTERNAL.
     code = getattr(pb_utils.TritonError, StatusCode(error.code).name)
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.message, code))
+    return pb_utils.InferenceResponse._received([], error=pb_utils.TritonError(error.message, code))

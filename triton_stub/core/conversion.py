@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from triton_stub import deviations, pb_utils
 from triton_stub.core.request import InferenceResponse
 from triton_stub.core.tensor import Tensor
-from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.errors import InferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Conversion:
         """A response that a model has made; its values are copied now."""
         error = response.error()
         if error is not None:
-            failure = InferenceError(error.message(), StatusCode(int(error.code())))
+            failure = InferenceError(error._message, error._status())
             return self.failure(request, failure, final=final)
         return InferenceResponse(
             model_name=self._name,

@@ -82,5 +82,12 @@ class TritonError(pybind.PybindObject):
         """The code that becomes the client's status."""
         return ErrorCode(self._code)
 
+    def _status(self) -> StatusCode:
+        """The client's status; the server makes UNKNOWN of a number that is no code."""
+        try:
+            return StatusCode(self._code)
+        except ValueError:
+            return StatusCode.UNKNOWN
+
 
 setattr(TritonError, "__ErrorCode", ErrorCode)  # as text: a name would be mangled

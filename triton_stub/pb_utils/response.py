@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Self
 
+from triton_stub import deviations
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.casters import OBJECT, instance_of, list_of
 from triton_stub.pb_utils.errors import TritonError, TritonModelException
@@ -21,12 +22,13 @@ class InferenceResponse(pybind.PybindObject):
     Triton 25.02.
     """
 
-    __slots__ = ("_error", "_output_tensors", "_parameters")
+    __slots__ = ("_error", "_output_tensors", "_parameters", "_parameters_text")
     __module__ = "c_python_backend_utils"
 
     _error: TritonError | None
     _output_tensors: list[Tensor]
-    _parameters: dict[str, bool | int | str]
+    _parameters: Mapping[str, bool | int | str]
+    _parameters_text: str
 
     @pybind.constructor(
         output_tensors=(list_of(instance_of(Tensor)), []),
@@ -39,19 +41,40 @@ class InferenceResponse(pybind.PybindObject):
         error: TritonError | None = None,
         parameters: dict[str, bool | int | str] | None = None,
     ) -> None:
-        self._parameters = checked_parameters(parameters)
+        self._parameters = given = checked_parameters(parameters)
+        self._parameters_text = json.dumps(given) if given else "{}"
+        if any(isinstance(value, int) and not _fits(value) for value in given.values()):
+            raise TritonModelException(
+                deviations.BIG_RESPONSE_PARAMETER.text(
+                    f"a parameter of this response does not fit into 64 bits: {given}",
+                    "Send it as text.",
+                )
+            )
         if None in output_tensors:
             raise TritonModelException("Output tensor for inference response should not be empty.")
         self._output_tensors = list(output_tensors)
         self._error = error
 
     @classmethod
-    def _received(cls, tensors: list[Tensor], parameters: Mapping[str, Any]) -> Self:
-        """The response to a request that the model has sent itself."""
+    def _received(
+        cls,
+        tensors: list[Tensor],
+        parameters: Mapping[str, Any] | None = None,
+        error: TritonError | None = None,
+    ) -> Self:
+        """The response to a request that the model has sent itself.
+
+        An error, and the bare end of a decoupled model's responses, come without parameters.
+        """
         response = cls.__new__(cls)
         response._output_tensors = tensors
-        response._error = None
-        response._parameters = dict(parameters)
+        response._error = error
+        response._parameters = dict(parameters or {})
+        response._parameters_text = (
+            ""
+            if parameters is None
+            else json.dumps(dict(parameters), separators=(",", ":"), ensure_ascii=False)
+        )
         return response
 
     @pybind.method("list[c_python_backend_utils.Tensor]")
@@ -72,11 +95,15 @@ class InferenceResponse(pybind.PybindObject):
     @pybind.method("str")
     def parameters(self) -> str:
         """The response's parameters as JSON text (Triton 25.02)."""
-        return json.dumps(self._parameters)
+        return self._parameters_text
 
     def _prune(self, requested: frozenset[str]) -> None:
         """Drop the tensors nobody asked for, in place, as the backend does before it sends."""
         self._output_tensors = [t for t in self._output_tensors if t.name() in requested]
+
+
+def _fits(number: int) -> bool:
+    return -(2**63) <= number < 2**63
 
 
 def checked_parameters(parameters: Any) -> dict[str, bool | int | str]:

@@ -188,15 +188,18 @@ class Tensor(pybind.PybindObject):
 
     def _snapshot(self) -> tuple[Datatype, tuple[int, ...], Array | bytes]:
         """Datatype, shape and the values as they are sent; taken whenever the tensor is sent."""
+        if not self._saved:
+            self._memory = self._copy()
+            self._saved = True
+        return self._datatype, self._shape, self._copy()
+
+    def _copy(self) -> Array | bytes:
         memory = self._memory
         if isinstance(memory, np.ndarray):
             memory = np.array(memory, order="C").reshape(self._shape)
             if memory.dtype is not self._datatype.numpy:  # equal to it, but with fields or notes
                 memory = memory.view(self._datatype.numpy)
-            if not self._saved:
-                self._memory = memory
-                self._saved = self._shared = True
-        return self._datatype, self._shape, memory
+        return memory
 
 
 def _accepted(dtype: np.dtype[Any]) -> Datatype:
