@@ -43,10 +43,13 @@ class Server:
     ``with Server(model_repository="models") as server`` starts and stops it. Keywords are those
     of ``tritonserver.Options``: with ``model_control_mode="explicit"`` only ``startup_models``
     are loaded; with ``exit_on_error=False`` models that fail to load are left out, and
-    ``load_errors`` tells why. ``exit_timeout`` is how many seconds ``stop`` waits for models that
-    are busy, ``response_timeout`` how many a request waits for each response of its model (None:
-    for ever, as on the server). With ``strict_model_config`` models do not complete their
+    ``load_errors`` tells why. With ``strict_model_config`` models do not complete their
     configuration (``--disable-auto-complete-config``). ``echo_log`` prints the log as it grows.
+
+    No model keeps a program from going on, or from ending. Seconds, and None for ever, as on the
+    server: ``load_timeout`` for a model to load, ``response_timeout`` for each response to a
+    request, ``exit_timeout`` for all models to finish what they do when they are unloaded. What
+    takes longer is an error, or in the end a line of the log, that says where the model blocks.
     """
 
     def __init__(
@@ -58,8 +61,9 @@ class Server:
         exit_on_error: bool = True,
         strict_model_config: bool = False,
         strict_readiness: bool = True,
-        exit_timeout: float = 30.0,
+        load_timeout: float | None = 600.0,
         response_timeout: float | None = 300.0,
+        exit_timeout: float = 30.0,
         log_verbose: bool = False,
         echo_log: TextIO | None = None,
         server_id: str = "triton",
@@ -86,7 +90,9 @@ class Server:
         self._log = Log(verbose=log_verbose, echo=echo_log)
         self._host = ServerHost(
             self._log,
+            load_timeout=load_timeout,
             response_timeout=response_timeout,
+            exit_timeout=exit_timeout,
             explicit=self._explicit,
             strict_model_config=strict_model_config,
         )

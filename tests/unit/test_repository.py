@@ -373,7 +373,7 @@ def test_one_that_blocks_does_not_keep_the_others_from_ending(tmp_path, reposito
     repository.unload_all(0.01)
     gate.opened.set()
     text = str(log)
-    assert f"instance '{name}_0' of model '{name}' did not stop in time" in text
+    assert f"model '{name}' did not stop within 0.01 s" in text
     assert "successfully unloaded 'z' version 1" in text
     assert f"successfully unloaded '{name}'" not in text
     for thread in threading.enumerate():

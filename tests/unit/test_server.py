@@ -123,7 +123,7 @@ def test_a_model_that_blocks_is_given_up(gated):
     answer = server.model(name).infer(inputs={"IN": ONE})
     gate.wait_for_somebody()
     server.stop()
-    with pytest.raises(InferenceError, match="did not stop in time"):
+    with pytest.raises(InferenceError, match="did not stop within"):
         next(answer)
     gate.opened.set()
     for thread in running(name):

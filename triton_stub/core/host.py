@@ -44,7 +44,8 @@ class Models(Protocol):
 class ServerHost:
     """The log, the metrics and the models of one server.
 
-    ``response_timeout`` is how many seconds anybody waits for a response; None waits for ever.
+    Seconds that anybody waits, and None for ever: ``load_timeout`` until a model is loaded,
+    ``response_timeout`` for a response, ``exit_timeout`` until a model is unloaded.
     ``explicit`` says whether models may be loaded and unloaded on request,
     ``strict_model_config`` that they do not complete their configuration, ``ready`` whether the
     server has started.
@@ -54,13 +55,17 @@ class ServerHost:
         self,
         log: Log,
         *,
+        load_timeout: float | None = 600.0,
         response_timeout: float | None = 300.0,
+        exit_timeout: float = 30.0,
         explicit: bool = False,
         strict_model_config: bool = False,
     ) -> None:
         self.log = log
         self.metrics = Metrics()
+        self.load_timeout = load_timeout
         self.response_timeout = response_timeout
+        self.exit_timeout = exit_timeout
         self.explicit = explicit
         self.strict_model_config = strict_model_config
         self.ready = False

@@ -68,7 +68,14 @@ def complete(directory: Path, version: int, config: Any, server: ServerHost) -> 
 def _completed(directory: Path, version: int, settings: Settings, server: ServerHost) -> Settings:
     name = settings.config.name
     host = InstanceHost(server, name, name)
-    returned = auto_complete(directory / str(version) / settings.file_name, settings.told, host)
+    file = directory / str(version) / settings.file_name
+    returned = auto_complete(
+        file,
+        settings.told,
+        host,
+        load_timeout=server.load_timeout,
+        exit_timeout=server.exit_timeout,
+    )
     try:
         value = json.loads(returned, parse_constant=_refuse_constant)
         return Settings.of(model_config.completed(settings.config, returned))

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import config as model_config
-from triton_stub import datatypes
+from triton_stub import datatypes, deviations
 from triton_stub.core.batcher import Batcher, BatchPolicy, Pending
 from triton_stub.core.loading import check_supported, warn_of_ignored
 from triton_stub.core.responses import Responses
@@ -59,7 +59,8 @@ class ServedModel:
         try:
             for worker in self._workers:
                 worker.start()
-            errors = [error for worker in self._workers if (error := worker.ready.exception())]
+            limit = self._server.load_timeout
+            errors = [error for worker in self._workers if (error := worker.load_error(limit))]
         except BaseException:
             # Interrupted: whoever is still loading stops as soon as that is done.
             self.close()
@@ -72,29 +73,35 @@ class ServedModel:
         """Take no more requests; those in the queue are still executed."""
         self._batcher.close()
 
-    def unload(self, timeout: float = 30.0) -> bool:
+    def unload(self, timeout: float | None = None, *, since: float | None = None) -> bool:
         """Answer what is queued, run ``finalize`` in every instance, and stop.
 
-        Instances that are not done after ``timeout`` seconds are given up: whoever waits for
-        them gets an error. True if there was none of these.
+        Instances that are not done after ``timeout`` seconds, counted from ``since`` (of
+        ``time.monotonic``), are given up: whoever waits for them gets an error. True if there was
+        none of these.
         """
         self.close()
-        deadline = time.monotonic() + timeout
+        timeout = self._server.exit_timeout if timeout is None else timeout
+        until = (time.monotonic() if since is None else since) + timeout
         stuck = [
             worker
             for worker in self._workers
-            if not worker.join(max(0.0, deadline - time.monotonic()))
+            if not worker.given_up and not worker.join(max(0.0, until - time.monotonic()))
         ]
         for worker in stuck:
-            text = (
-                f"instance '{worker.name}' of model '{self.name}' did not stop in time: its "
-                "execute or finalize blocks"
+            text = deviations.EXIT_LIMIT.text(
+                f"model '{self.name}' did not stop within {timeout:g} s",
+                f"Correct it, or raise exit_timeout if it needs longer. {worker.where()}",
             )
-            self._log.note(LogLevel.ERROR, f"{text}; its thread is abandoned")
-            error = InferenceError(f"{text}; this request is given up", StatusCode.UNAVAILABLE)
+            self._log.note(LogLevel.ERROR, text)
+            error = InferenceError(f"this request is given up: {text}", StatusCode.UNAVAILABLE)
             worker.give_up(error)
             worker.refuse(self._batcher.drain(), error)
         return not stuck
+
+    def where(self) -> str:
+        """Where each instance is in its code, for people who wait for the model."""
+        return "\n".join(worker.where() for worker in self._workers)
 
     def submit(self, request: InferenceRequest) -> Responses:
         """Validate and queue one request; InferenceError if it is refused."""
@@ -114,7 +121,8 @@ class ServedModel:
 
     def _pending(self, request: InferenceRequest) -> Pending:
         validated = self._validator.validate(request)
-        return Pending(request, validated, answer=Responses(self._server.response_timeout))
+        answer = Responses(self._server.response_timeout, self.where)
+        return Pending(request, validated, answer=answer)
 
     def _instance_specs(self) -> list[InstanceSpec]:
         kinds = model_config.schema().ModelInstanceGroup.Kind

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 NOT_A_VERSION = frozenset({"warmup", "initial_state", "configs"})
 NEWEST = -1
 _UNLOADED = "unloaded"
-_SECONDS = 30.0  # for whoever waits until a model is unloaded
 _FOR_EVER = 1e6
 
 
@@ -139,15 +138,17 @@ class Repository:
             self._replace(name, {}, wait=wait)
 
     def unload_all(self, timeout: float) -> None:
-        """Unload every model, within so many seconds, and forget all of them."""
-        deadline = time.monotonic() + timeout
+        """Unload every model, and forget all of them.
+
+        ``timeout`` is how many seconds to wait for what is being loaded, and then for the models.
+        """
         self._changes.close(timeout)
         with self._lock:
             models = {model for name in self._models for model in self._ready(name)}
             models |= self._leaving
             self._models.clear()
             self._sources.clear()
-        self._unload(models, max(0.0, deadline - time.monotonic()))
+        self._unload(models, timeout)
 
     def find(self, name: str, version: int = NEWEST) -> ServedModel:
         """A ready version of a model, the newest if none is asked for (MLC 341-387)."""
@@ -381,13 +382,13 @@ class Repository:
                 target=self._unload, args=(old, _FOR_EVER), name=f"unload {name}", daemon=True
             ).start()
 
-    def _unload(self, models: Iterable[ServedModel], timeout: float = _SECONDS) -> None:
+    def _unload(self, models: Iterable[ServedModel], timeout: float | None = None) -> None:
         models = list(models)
         for model in models:
             model.close()  # all at once, so that they finish side by side
-        deadline = time.monotonic() + timeout
+        now = time.monotonic()
         for model in models:
-            unloaded = model.unload(max(0.0, deadline - time.monotonic()))
+            unloaded = model.unload(timeout, since=now)
             with self._lock:
                 self._leaving.discard(model)
             if unloaded:

@@ -23,14 +23,25 @@ class Responses:
     """The responses to one request, in order, as they come; an iterator.
 
     The last one is ``final``. A decoupled model may end with a response that is empty.
-    ``timeout`` is how many seconds to wait for any one of them.
+    ``timeout`` is how many seconds to wait for any one of them, ``where`` tells where the model
+    is that lets one wait for longer.
     """
 
-    __slots__ = ("_arrived", "_cancelled", "_done", "_listener", "_started", "_timeout", "closed")
+    __slots__ = (
+        "_arrived",
+        "_cancelled",
+        "_done",
+        "_listener",
+        "_started",
+        "_timeout",
+        "_where",
+        "closed",
+    )
 
-    def __init__(self, timeout: float | None = None) -> None:
+    def __init__(self, timeout: float | None = None, where: Callable[[], str] = lambda: "") -> None:
         self._arrived: queue.SimpleQueue[InferenceResponse] = queue.SimpleQueue()
         self._timeout = timeout
+        self._where = where
         self._listener: Callable[[], None] | None = None
         self._started = False
         self._cancelled = False
@@ -80,7 +91,7 @@ class Responses:
         try:
             response = self._arrived.get(timeout=timeout)
         except queue.Empty:
-            raise _overdue(timeout) from None
+            raise self._overdue(timeout) from None
         self._done = response.final
         return response
 
@@ -109,23 +120,20 @@ class Responses:
                 try:
                     await asyncio.wait_for(changed.wait(), self._timeout)
                 except TimeoutError:
-                    raise _overdue(self._timeout) from None
+                    raise self._overdue(self._timeout) from None
                 changed.clear()
             else:
                 self._done = response.final
                 responses.append(response)
         return _only(responses)
 
-
-def _overdue(timeout: float | None) -> InferenceError:
-    return InferenceError(
-        deviations.OVERDUE.text(
+    def _overdue(self, timeout: float | None) -> InferenceError:
+        text = deviations.OVERDUE.text(
             f"no response within {timeout:g} s, because the model blocks, or has kept the request "
             "or its response sender without answering",
-            "Raise response_timeout if the model needs longer.",
-        ),
-        StatusCode.UNAVAILABLE,
-    )
+            f"Raise response_timeout if the model needs longer. {self._where()}",
+        )
+        return InferenceError(text.rstrip(), StatusCode.UNAVAILABLE)
 
 
 def _only(responses: list[InferenceResponse]) -> InferenceResponse:

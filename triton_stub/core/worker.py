@@ -11,7 +11,7 @@ from triton_stub import deviations
 from triton_stub.core.conversion import Channel, Conversion
 from triton_stub.core.host import InstanceHost
 from triton_stub.core.statistics import BatchTimes
-from triton_stub.errors import InferenceError
+from triton_stub.errors import InferenceError, LoadError
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.pb_utils.request import RELEASE_RESCHEDULE
 from triton_stub.runtime.instance import Instance
@@ -43,11 +43,15 @@ class Worker:
     ) -> None:
         self.name = spec.instance_name
         self.ready: Future[None] = Future()
+        self.given_up = False
+        self._started = 0.0
         self._spec = spec
         self._batcher = batcher
         self._statistics = statistics
         self._server = server
         self._conversion = Conversion(spec, config)
+        self._host = InstanceHost(server, spec.instance_name, spec.model_name)
+        self._instance = Instance(spec, self._host)
         self._running: list[Pending] = []
         # Requests that the model has kept, to answer them later from a thread of its own.
         self._late: set[Pending] = set()
@@ -58,15 +62,40 @@ class Worker:
 
     def start(self) -> None:
         """Begin to load the model."""
+        self._started = time.monotonic()
         self._thread.start()
+
+    def load_error(self, limit: float | None) -> BaseException | None:
+        """Wait until the model is loaded; what has kept it from that, if anything has.
+
+        ``limit`` is the number of seconds from ``start`` after which it is given up.
+        """
+        waited = time.monotonic() - self._started
+        try:
+            return self.ready.exception(None if limit is None else max(0.0, limit - waited))
+        except TimeoutError:
+            error = LoadError(
+                deviations.LOAD_LIMIT.text(
+                    f"the model was not loaded within {limit:g} s",
+                    f"Correct it, or raise load_timeout if it needs longer. {self.where()}",
+                )
+            )
+        self.give_up(InferenceError(error.message))
+        return error
 
     def join(self, timeout: float) -> bool:
         """Wait, for so many seconds at most, until the thread has ended; True if it has."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def where(self) -> str:
+        """Where the model is in its code, for people who wait for it."""
+        return self._instance.activity.where()
+
     def give_up(self, error: InferenceError) -> None:
         """Answer what is under execution with an error; what the model does no longer counts."""
+        self.given_up = True
+        self._instance.activity.give_up()
         with self._answered:
             late, self._late = self._late, set()
             self._answered.notify_all()
@@ -78,14 +107,14 @@ class Worker:
             pending.answer.put(self._conversion.failure(pending.request, error))
 
     def _run(self) -> None:
-        host = InstanceHost(self._server, self.name, self._spec.model_name)
-        instance = Instance(self._spec, host)
+        instance = self._instance
         try:
             instance.load()
         except BaseException as error:  # noqa: BLE001 - it is raised where the model is loaded
             self.ready.set_exception(error)
+            instance.activity.finish(self._server.log)
             return
-        host.loading = None
+        self._host.loading = None
         self.ready.set_result(None)
         while (formed := self._batcher.next_batch()) is not None:
             # From here on a request that is cancelled still goes to the model.
@@ -97,6 +126,7 @@ class Worker:
         with self._answered:
             self._answered.wait_for(lambda: not self._late)
         instance.unload()
+        instance.activity.finish(self._server.log)
 
     def _execute(self, instance: Instance, batch: list[Pending]) -> None:
         try:

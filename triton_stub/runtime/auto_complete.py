@@ -10,8 +10,10 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from triton_stub import deviations
 from triton_stub.errors import LoadError, UnsupportedFeatureError
 from triton_stub.pb_utils.model_config import ModelConfig
+from triton_stub.runtime.activity import Activity
 from triton_stub.runtime.describe import describe
 from triton_stub.runtime.module import ModelModule, has
 from triton_stub.runtime.services import Services
@@ -22,34 +24,63 @@ if TYPE_CHECKING:
     from triton_stub.pb_utils.host import Host
 
 
-def auto_complete(file: Path, text: str, host: Host) -> str:
+def auto_complete(
+    file: Path, text: str, host: Host, *, load_timeout: float | None, exit_timeout: float
+) -> str:
     """What the model in ``file`` makes of its configuration ``text``, both as JSON.
 
     The model is imported in a scope of its own and in a thread of its own; no instance is made.
     Without an ``auto_complete_config`` it is only imported. LoadError, with the server's text, if
-    anything goes wrong.
+    anything goes wrong, and if it takes more than ``load_timeout`` seconds, or if the thread then
+    needs more than ``exit_timeout`` seconds to end.
     """
     outcome: Future[str] = Future()
+    activity = Activity(f"Model '{host.instance_name}'")
 
     def run() -> None:
         try:
-            outcome.set_result(_completed(file, text, host))
+            outcome.set_result(_completed(file, text, host, activity))
         except BaseException as error:  # noqa: BLE001 - raised where the model is loaded
             outcome.set_exception(error)
+        activity.finish(host.log)
 
     # A thread, for what a model leaves behind in one, such as an event loop. A daemon: one that
     # never returns must not keep the test run from ending.
     name = f"{host.instance_name} auto_complete_config"
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return outcome.result()
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        completed = outcome.result(load_timeout)
+    except TimeoutError:
+        activity.give_up()
+        raise _overdue(f"{load_timeout:g} s", "load_timeout", activity.where()) from None
+    thread.join(exit_timeout)
+    if thread.is_alive():
+        activity.give_up()
+        raise _overdue(
+            f"{exit_timeout:g} s after auto_complete_config", "exit_timeout", activity.where()
+        )
+    return completed
 
 
-def _completed(file: Path, text: str, host: Host) -> str:
+def _overdue(when: str, limit: str, where: str) -> LoadError:
+    return LoadError(
+        deviations.LOAD_LIMIT.text(
+            f"the model was not loaded within {when}",
+            f"Correct it, or raise {limit} if it needs longer. {where}",
+        )
+    )
+
+
+def _completed(file: Path, text: str, host: Host, activity: Activity) -> str:
     module = ModelModule(file, Services(host))
+    activity.begin(module)
     try:
         with module.scope.active():
+            activity.method = "import"
             model_class = module.import_class()
             config: Any = ModelConfig(text)
+            activity.method = "auto_complete_config"
             if has(model_class, "auto_complete_config"):
                 config = model_class.auto_complete_config(config)
             if isinstance(config, ModelConfig):

@@ -14,6 +14,7 @@ from triton_stub import deviations
 from triton_stub.errors import InferenceError, LoadError, UnsupportedFeatureError
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.pb_utils.request import InferenceRequest
+from triton_stub.runtime.activity import Activity
 from triton_stub.runtime.contract import checked_responses
 from triton_stub.runtime.describe import describe
 from triton_stub.runtime.module import ModelModule, has
@@ -71,23 +72,30 @@ class Instance:
         self.request_class = InferenceRequest
         self._model: Any = None
         self._background: set[Future[Any]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_thread = threading.Thread()
+        self.activity = Activity(f"Instance '{spec.instance_name}'")
 
     def load(self) -> None:
         """Import the model and run ``initialize``; LoadError with the server's text if it fails."""
+        activity = self.activity
         source = ModelModule(self.spec.model_file, self._services)
         self.request_class = source.request_class
+        activity.begin(source)
         try:
             # For initialize too: there are models that unpickle, or import by a name they compute.
             with source.scope.active():
-                self._model = source.import_class()()
+                activity.method = "import"
+                model_class = source.import_class()
+                activity.method = "__init__"
+                self._model = model_class()
                 self._services.started = True
+                activity.method = "initialize"
                 if has(self._model, "initialize"):
                     self._model.initialize(self.spec.args())
+                activity.method = ""
         except BaseException as error:
             self._services.ended = True
             self._model = None
+            activity.method = ""
             if isinstance(error, UnsupportedFeatureError):
                 raise
             # SystemExit too: the process of a real instance survives it and reports it.
@@ -106,12 +114,15 @@ class Instance:
                     f"Python model {self.spec.model_file} does not implement `execute` method."
                 )
             try:
+                self.activity.method = "execute"
                 # Of the list that it gets, a model may do what it likes.
                 returned = self._model.execute(list(requests))
                 if inspect.iscoroutine(returned):
                     returned = self._run(returned, requests)
             except BaseException as error:
                 raise InferenceError(describe(error)) from error
+            finally:
+                self.activity.method = ""
             decoupled_instance = self.spec.instance_name if self.spec.decoupled else ""
             return checked_responses(requests, returned, decoupled_instance=decoupled_instance)
         except InferenceError as error:
@@ -127,35 +138,33 @@ class Instance:
     def unload(self) -> None:
         """Run ``finalize``; what it raises is logged and swallowed, as on the server."""
         self._services.open = False
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop_thread.join(_LOOP_SECONDS)
-            self._loop = None
-        model, self._model = self._model, None
-        if has(model, "finalize"):
+        if self.activity.loop is not None:
+            loop, thread = self.activity.loop
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_LOOP_SECONDS)
+        if has(self._model, "finalize"):
+            self.activity.method = "finalize"
             try:
-                model.finalize()
+                self._model.finalize()
             except BaseException as error:  # noqa: BLE001
                 self._log.note(LogLevel.INFO, describe(error))
+            self.activity.method = ""
         self._services.ended = True
+        self._model = None
 
     def _run(self, coroutine: Coroutine[Any, Any, Any], requests: list[InferenceRequest]) -> Any:
         """Run an ``async def execute`` on the instance's own loop, in a thread of its own.
 
         That of a decoupled model runs beside the next ones; any other is waited for.
         """
-        if self._loop is None:
+        if self.activity.loop is None:
             # A factory, so that it does not become the event loop of this thread.
             runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-            self._loop = runner.get_loop()
-            self._loop_thread = threading.Thread(
-                target=_run_loop,
-                args=(runner,),
-                name=f"{self.spec.instance_name} loop",
-                daemon=True,
-            )
-            self._loop_thread.start()
-        future = asyncio.run_coroutine_threadsafe(_contained(coroutine), self._loop)
+            name = f"{self.spec.instance_name} loop"
+            thread = threading.Thread(target=_run_loop, args=(runner,), name=name, daemon=True)
+            self.activity.loop = runner.get_loop(), thread
+            thread.start()
+        future = asyncio.run_coroutine_threadsafe(_contained(coroutine), self.activity.loop[0])
         if not self.spec.decoupled:
             return future.result()
         self._background.add(future)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from triton_stub import deviations
 from triton_stub.errors import LoadError
 from triton_stub.pb_utils.modules import C_PB_UTILS, PB_UTILS, BackendModules
+from triton_stub.runtime.offspring import Offspring
 from triton_stub.runtime.scope import ImportScope
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ModelModule:
         self.scope = ImportScope(
             file.parent, {PB_UTILS: self._modules.pb_utils, C_PB_UTILS: self._modules.c_pb_utils}
         )
+        self.offspring = Offspring(self.scope.builtins)
         services.scope = self.scope
 
     def import_class(self) -> Any:
