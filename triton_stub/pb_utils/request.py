@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.compact_json import compact
 from triton_stub.pb_utils.errors import TritonModelException
 from triton_stub.pb_utils.iterator import ResponseIterator
 from triton_stub.pb_utils.memory import PreferredMemory
@@ -206,9 +207,7 @@ class InferenceRequest(pybind.PybindObject):
     def parameters(self) -> str:
         """The parameters as JSON text: without blanks if the server sent the request."""
         if not self._parameters_text:
-            self._parameters_text = json.dumps(
-                self._parameters, separators=(",", ":"), ensure_ascii=False
-            )
+            self._parameters_text = compact(self._parameters)
         return self._parameters_text
 
     def trace(self) -> InferenceTrace:
