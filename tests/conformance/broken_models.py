@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,11 +24,19 @@ _FRAME = re.compile(r"^  (?P<file>.*)\(\d+\): (?P<function>.*)$", re.MULTILINE)
 
 
 @contextmanager
-def both_engines(repository: Path) -> Iterator[Engines]:
-    """The same repository, and whatever is good in it is served."""
+def both_engines(
+    repository: Path, *, options: Sequence[str] = (), strict: bool = False
+) -> Iterator[Engines]:
+    """The same repository, and whatever is good in it is served.
+
+    ``options`` are for the real server alone; ``strict`` disables auto_complete_config.
+    """
+    options = ["--exit-on-error=false", *options]
+    if strict:
+        options.append("--disable-auto-complete-config")
     with (
-        NativeEngine(repository, options=["--exit-on-error=false"]) as native,
-        StubEngine(repository, exit_on_error=False) as stub,
+        NativeEngine(repository, options=options) as native,
+        StubEngine(repository, exit_on_error=False, strict_model_config=strict) as stub,
     ):
         yield Engines(stub, native)
 

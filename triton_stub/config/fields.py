@@ -1,15 +1,20 @@
 """Values of JSON into the fields of a message, with the leniency of protobuf's C++ reader.
 
 That reader takes what Python's own refuses: names of enum values in any case, text for numbers and
-for bools, one value where a list is expected. Refusals are the same; their texts are our own, the
-server tells them nobody.
+for bools, one value where a list is expected, lists in lists. Refusals are the same; their texts
+are our own, the server tells them nobody.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
 
 from triton_stub.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class FieldKind:
@@ -24,6 +29,9 @@ _INTEGERS = {
     FieldKind.UINT32: (0, 2**32 - 1),
     FieldKind.UINT64: (0, 2**64 - 1),
 }
+# What protobuf's strings become as a bool.
+_WORDS = dict.fromkeys(("true", "t", "yes", "y", "1"), True)
+_WORDS |= dict.fromkeys(("false", "f", "no", "n", "0"), False)
 
 
 def fill(message: Any, value: Any, path: str = "") -> None:
@@ -53,8 +61,7 @@ def _fill_field(message: Any, field: Any, item: Any, where: str) -> None:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         _fill_map(target, field, item, where)
     elif field.is_repeated:
-        items = item if isinstance(item, list) else [item]
-        for index, each in enumerate(items):
+        for index, each in enumerate(_flat(item)):
             if field.message_type is not None:
                 fill(target.add(), each, f"{where}[{index}]")
             else:
@@ -95,33 +102,35 @@ def _scalar(field: Any, item: Any, where: str) -> Any:
     return found
 
 
+def _flat(item: Any) -> Iterator[Any]:
+    """The values of a list, however deep; null is none."""
+    if isinstance(item, list):
+        for each in item:
+            yield from _flat(each)
+    elif item is not None:
+        yield item
+
+
 def _integer(item: Any, lowest: int, highest: int) -> int | None:
+    if isinstance(item, str):
+        item = int(item) if re.fullmatch("-?[0-9]+", item) else None
     number = _number(item)
-    if number is None or number != int(number) or not lowest <= int(number) <= highest:
+    if number is None or number % 1 != 0 or not lowest <= number <= highest:
         return None
     return int(number)
 
 
 def _number(item: Any) -> int | float | None:
-    if isinstance(item, bool) or not isinstance(item, int | float | str):
-        return None
     if isinstance(item, str):
-        # Before float: a float has no more than 53 bits.
-        for read in (int, float):
-            try:
-                return read(item)
-            except ValueError:
-                continue
-        return None
-    return item
+        with contextlib.suppress(ValueError):
+            return float(item)
+    return item if isinstance(item, int | float) and not isinstance(item, bool) else None
 
 
 def _boolean(item: Any) -> bool | None:
-    return (
-        {"true": True, "false": False}.get(item)
-        if isinstance(item, str)
-        else (item if isinstance(item, bool) else None)
-    )
+    if isinstance(item, str):
+        item = _WORDS.get(item.lower())
+    return item if isinstance(item, bool) else None
 
 
 def _enum(item: Any, enum: Any) -> int | None:
