@@ -157,7 +157,7 @@ class _Parameters:
                 "failed to get request params.: attempt to get members for non-object"
             )
         for name in parameters:
-            self._read(parameters, name)
+            self._read(parameters, _c_string(name))
 
     def _read(self, parameters: dict[str, Any], name: str) -> None:
         match name:
@@ -174,22 +174,32 @@ class _Parameters:
             case "binary_data_output":
                 self.binary_data_output = required(parameters, name, as_bool)
             case _:
-                self.own[name] = _own_parameter(name, parameters[name])
+                self.own[name] = _own_parameter(parameters, name)
 
 
 def _sequence_id(value: Any) -> int | str:
     return as_unsigned(value) if type(value) is int and value >= 0 else as_string(value)
 
 
-def _own_parameter(name: str, value: Any) -> Parameter:
+def _c_string(text: str) -> str:
+    """What is left of a text where C takes it for one that ends with a zero."""
+    return text.partition("\0")[0]
+
+
+def _own_parameter(parameters: dict[str, Any], name: str) -> Parameter:
     if name.startswith("triton_"):
         raise _refused(
             "parameter keys starting with 'triton_' are reserved for Triton usage and should not "
             "be specified."
         )
+    if name not in parameters:  # it went on after a zero
+        raise InferenceError(f"parameter key '{name}' was not found in the JSON")
+    value = parameters[name]
+    if type(value) is str:
+        return _c_string(value)
     if type(value) is int and not INT64_MIN <= value <= INT64_MAX:
         return float(value)
-    if type(value) in (bool, int, float, str):
+    if type(value) in (bool, int, float):
         own: Parameter = value
         return own
     raise _refused(
