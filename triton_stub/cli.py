@@ -62,6 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     serve.add_argument("--strict-readiness", type=_boolean, default=True, metavar="true|false")
     serve.add_argument(
+        "--load-timeout-secs", type=float, default=600.0, metavar="SECONDS",
+        help="how long a model may take to load (default: 600; tritonserver has no limit)",
+    )  # fmt: skip
+    serve.add_argument(
+        "--response-timeout-secs", type=float, default=300.0, metavar="SECONDS",
+        help="how long a response may take (default: 300; tritonserver has no limit)",
+    )  # fmt: skip
+    serve.add_argument(
         "--exit-timeout-secs", type=float, default=30.0, metavar="SECONDS",
         help="how long models may take to finish their work when the server stops",
     )  # fmt: skip
@@ -88,6 +96,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         exit_on_error=arguments.exit_on_error,
         strict_model_config=arguments.disable_auto_complete_config,
         strict_readiness=arguments.strict_readiness,
+        load_timeout=arguments.load_timeout_secs,
+        response_timeout=arguments.response_timeout_secs,
         exit_timeout=arguments.exit_timeout_secs,
         log_verbose=arguments.log_verbose > 0,
         echo_log=sys.stderr,

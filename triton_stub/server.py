@@ -125,14 +125,15 @@ class Server:
         self._live = self._host.ready = True
         return self
 
-    def stop(self) -> None:
+    def stop(self, timeout: float | None = None) -> None:
         """Answer what is queued, finalize every model, close the ports; may be called twice.
 
-        As on the server, the ports go last: whoever is connected still gets an answer.
+        ``timeout`` is in place of ``exit_timeout``, if given. As on the server, the ports go last:
+        whoever is connected still gets an answer.
         """
         self._live = self._host.ready = False
         try:
-            self._repository.unload_all(self._exit_timeout)
+            self._repository.unload_all(self._exit_timeout if timeout is None else timeout)
         finally:
             while self._endpoints:
                 self._endpoints.pop().stop()

@@ -99,6 +99,9 @@ class Engine(Protocol):
     def log(self) -> str:
         """Return everything the server has logged so far; empty where it cannot be seen."""
 
+    def metrics(self) -> str:
+        """The page of metrics in Prometheus' text format; empty where it cannot be seen."""
+
     def stop(self) -> None:
         """Stop the server if it is this object's, and free all it holds. May be called twice."""
 

@@ -30,8 +30,12 @@ def responses(
     outputs: Sequence[str],
     request_id: str,
     parameters: dict[str, Any],
+    timeout: float,
 ) -> Generator[Result | InferenceError]:
-    """Yield each response as it comes; an early end cancels the request."""
+    """Yield each response as it comes; an early end cancels the request.
+
+    InferenceError if there is none for ``timeout`` seconds.
+    """
     arrived: queue.SimpleQueue[tuple[InferResult | None, Exception | None]] = queue.SimpleQueue()
     with InferenceServerClient(url) as client:
         client.start_stream(lambda result, error: arrived.put((result, error)))
@@ -52,9 +56,12 @@ def responses(
         ending = threading.Thread(target=end, daemon=True)
         ending.start()
         try:
-            while (item := arrived.get()) != (None, None):
+            while (item := arrived.get(timeout=timeout)) != (None, None):
                 result, error = item
                 yield _failure(error) if result is None else _result(result)
+        except queue.Empty:
+            text = f"{model_name}: no response within {timeout:g} s"
+            raise InferenceError(text, StatusCode.UNAVAILABLE) from None
         finally:
             if ending.is_alive():
                 client.stop_stream(cancel_requests=True)

@@ -131,6 +131,7 @@ class HttpEngine:
             self.grpc_url,
             model_name,
             {**(inputs or {}), **tensors},
+            timeout=self._timeout,
             model_version=model_version,
             outputs=outputs or (),
             request_id=request_id,
@@ -172,6 +173,10 @@ class HttpEngine:
 
     def log(self) -> str:
         """Empty: a server behind a URL keeps its log to itself."""
+        return ""
+
+    def metrics(self) -> str:
+        """Empty: where a server behind a URL keeps its metrics is not known."""
         return ""
 
     def stop(self) -> None:

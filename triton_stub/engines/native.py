@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import urllib3
+
 from triton_stub.engines.environment import NativeEnvironment, NativeEnvironmentError
 from triton_stub.engines.http import HttpEngine
 from triton_stub.engines.process import ServerProcess
@@ -32,6 +34,7 @@ class NativeEngine(HttpEngine):
             good models of a repository that has a broken one, or ``"--log-verbose=1"``.
         env: more environment variables, for the server and its models.
         startup_timeout: seconds until the server must be ready; models compile while they load.
+        timeout: seconds to wait for any one answer.
 
     Attributes:
         metrics_url: ``"host:port"`` of the metrics endpoint.
@@ -51,6 +54,7 @@ class NativeEngine(HttpEngine):
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         startup_timeout: float = 300.0,
+        timeout: float = 300.0,
     ) -> None:
         if isinstance(model_repository, str | os.PathLike):
             model_repository = [model_repository]
@@ -66,13 +70,21 @@ class NativeEngine(HttpEngine):
         )
         ports = self._process.ports
         super().__init__(
-            f"127.0.0.1:{ports.http}", grpc_url=f"127.0.0.1:{ports.grpc}", name="native"
+            f"127.0.0.1:{ports.http}",
+            grpc_url=f"127.0.0.1:{ports.grpc}",
+            name="native",
+            timeout=timeout,
         )
         self.metrics_url = f"127.0.0.1:{ports.metrics}"
 
     def log(self) -> str:
         """Return what the server and its models have printed; also after :meth:`stop`."""
         return self._process.log()
+
+    def metrics(self) -> str:
+        """Return what the server and its models have counted, as ``GET /metrics`` tells it."""
+        answer = urllib3.request("GET", f"http://{self.metrics_url}/metrics", timeout=self._timeout)
+        return answer.data.decode()
 
     def stop(self) -> None:
         """Stop the server (SIGTERM; SIGKILL if that is not enough) and all that it started."""

@@ -38,6 +38,8 @@ class StubEngine:
         exit_on_error: ``False`` serves the good models of a repository that has a broken one;
             ``server.load_errors`` says what is wrong with the others.
         log_verbose: keep VERBOSE lines in the log, too.
+        timeout: seconds for each of the server's limits: until a model is loaded, until a response
+            is there, until all models are unloaded; its own unless given.
 
     Attributes:
         name: ``"stub"``.
@@ -59,8 +61,12 @@ class StubEngine:
         exit_on_error: bool = True,
         strict_model_config: bool = False,
         log_verbose: bool = False,
+        timeout: float | None = None,
     ) -> None:
         self._repository = model_repository
+        limits: dict[str, Any] = {}
+        if timeout is not None:
+            limits = dict.fromkeys(("load_timeout", "response_timeout", "exit_timeout"), timeout)
         self.server = Server(
             model_repository,
             model_control_mode="none" if models is None else "explicit",
@@ -68,6 +74,7 @@ class StubEngine:
             exit_on_error=exit_on_error,
             strict_model_config=strict_model_config,
             log_verbose=log_verbose,
+            **limits,
         )
         try:
             self.server.start()
@@ -187,9 +194,13 @@ class StubEngine:
         """Return what the server and its models have logged; also after :meth:`stop`."""
         return str(self.server.log())
 
-    def stop(self) -> None:
-        """Close the port, answer what is queued, finalize every model."""
-        self.server.stop()
+    def metrics(self) -> str:
+        """Return what the models have counted, in Prometheus' text format."""
+        return self.server.metrics()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Close the port, answer what is queued, finalize every model; see ``Server.stop``."""
+        self.server.stop(timeout)
 
     def __repr__(self) -> str:
         return f"StubEngine({self._repository!r})"

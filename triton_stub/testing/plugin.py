@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from triton_stub.testing.pool import SKIPPED, EnginePool
-from triton_stub.testing.spec import MARKER, EngineSpec, engine_name, read_spec
+from triton_stub.testing.spec import MARKER, EngineSpec, engine_name, read_spec, timeout
 from triton_stub.testing.tracebacks import hide_own_frames
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _POOL = pytest.StashKey[EnginePool]()
 _LOG_START = pytest.StashKey[int]()
+_SAID = pytest.StashKey[list[str]]()
 _LOG_LINES = 40
 
 
@@ -43,19 +44,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail where a test would be skipped because there is no real tritonserver",
     )
+    group.addoption(
+        "--triton-timeout",
+        metavar="SECONDS",
+        type=float,
+        help="how long a model may take to load, to respond, and to finish in the end (default: "
+        "600, 300 and 30)",
+    )
     parser.addini("triton_engine", "as --triton-engine", default="stub")
     parser.addini("triton_repository", "as --triton-repository, relative to the rootdir")
     parser.addini("triton_models", "models to load (default: all)", type="args")
+    parser.addini("triton_timeout", "as --triton-timeout")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; refuse an engine that there is not."""
     config.addinivalue_line("markers", MARKER)
     engine_name(config)
-    pool = EnginePool(config.rootpath, require=config.getoption("triton_require"))
+    pool = EnginePool(
+        config.rootpath, require=config.getoption("triton_require"), timeout=timeout(config)
+    )
     config.stash[_POOL] = pool
-    # Runs however the session ends, Ctrl-C included.
-    config.add_cleanup(pool.stop)
+
+    def stop() -> None:
+        """For a session that never finishes."""
+        pool.stop()
+
+    config.add_cleanup(stop)
 
 
 @pytest.fixture(scope="session")
@@ -125,8 +140,21 @@ def pytest_runtest_makereport(
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why tests were skipped, without -rs."""
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Stop the engines, so that what is said then can be told; also after Ctrl-C."""
+    interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+    pool = session.config.stash[_POOL]
+    session.config.stash[_SAID] = pool.stop(interrupted=interrupted)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say why tests were skipped, without -rs, and what was wrong when the engines stopped."""
+    if said := config.stash.get(_SAID, []):
+        terminalreporter.section("triton: models that were unloaded")
+        for message in said:
+            terminalreporter.write_line(message)
     skipped = terminalreporter.stats.get("skipped", ())
     reasons = Counter(
         reason

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from triton_stub.testing.complaints import complaints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,15 +19,20 @@ if TYPE_CHECKING:
 
 #: What the reason of a skipped test starts with.
 SKIPPED = "no real tritonserver for --triton-engine=native: "
+_IMPATIENCE = 1.0  # seconds for models that are busy when somebody interrupts the run
 
 
 class EnginePool:
-    """Starts and keeps engines; ``require`` fails a test where it would be skipped."""
+    """Starts and keeps engines.
 
-    def __init__(self, root: Path, *, require: bool) -> None:
+    ``require`` fails a test where it would be skipped; ``timeout`` is the number of seconds for
+    each wait for a model, the engines' own unless given.
+    """
+
+    def __init__(self, root: Path, *, require: bool, timeout: float | None = None) -> None:
         self._root = root
         self._require = require
-        self._running = ExitStack()
+        self._timeout = timeout
         self._engines: dict[EngineSpec, Engine] = {}
         self._failed: dict[EngineSpec, tuple[Exception, TracebackType | None]] = {}
 
@@ -40,23 +48,40 @@ class EnginePool:
             except Exception as error:
                 self._failed[spec] = (error, error.__traceback__)
                 raise
-            self._engines[spec] = self._running.enter_context(engine)
+            self._engines[spec] = engine
         return self._engines[spec]
 
     def log(self, spec: EngineSpec) -> str:
         """What the engine for ``spec`` has logged so far; empty if it does not run."""
         return self._engines[spec].log() if spec in self._engines else ""
 
-    def stop(self) -> None:
-        """Stop every engine, the last one first; also those after one that fails to stop."""
-        self._engines.clear()
-        self._running.close()
+    def stop(self, *, interrupted: bool = False) -> list[str]:
+        """Stop every engine, the last one first; also those after one that fails to stop.
+
+        What their logs then have in warnings and errors. Somebody who has ``interrupted`` the run
+        does not wait for a model that blocks.
+        """
+        said: list[str] = []
+
+        def stop(engine: Engine) -> None:
+            before = len(engine.log())
+            if interrupted and engine.name == "stub":
+                engine.stop(timeout=_IMPATIENCE)  # type: ignore[call-arg]
+            else:
+                engine.stop()
+            said.extend(complaints(engine.log()[before:]))
+
+        with ExitStack() as stack:
+            for engine in self._engines.values():
+                stack.callback(stop, engine)
+            self._engines.clear()
+        return said
 
     def _start(self, spec: EngineSpec) -> Engine:
         if spec.engine == "stub":
             from triton_stub.engines.stub import StubEngine
 
-            return StubEngine(spec.repository, models=spec.models)
+            return StubEngine(spec.repository, models=spec.models, timeout=self._timeout)
         from triton_stub.engines.environment import NativeEnvironment, NativeEnvironmentError
         from triton_stub.engines.native import NativeEngine
 
@@ -66,7 +91,11 @@ class EnginePool:
             if self._require:
                 pytest.fail(f"{SKIPPED}{error}", pytrace=False)
             pytest.skip(f"{SKIPPED}{error}")
-        return NativeEngine(spec.repository, environment=environment, models=spec.models)
+        limits: dict[str, Any] = {}
+        if self._timeout is not None:
+            limits = {"startup_timeout": self._timeout, "timeout": self._timeout}
+            limits["options"] = [f"--exit-timeout-secs={math.ceil(self._timeout)}"]
+        return NativeEngine(spec.repository, environment=environment, models=spec.models, **limits)
 
 
 def _check_repository(spec: EngineSpec) -> None:

@@ -45,6 +45,20 @@ def engine_name(config: pytest.Config) -> str:
     raise pytest.UsageError(f"{source}{name}: expected {' or '.join(ENGINES)}{hint}")
 
 
+def timeout(config: pytest.Config) -> float | None:
+    """Seconds for each wait for a model; None if nobody says so. UsageError if it is no number."""
+    option: float | None = config.getoption("triton_timeout")
+    if option is not None:
+        return option
+    text = config.getini("triton_timeout")
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise pytest.UsageError(
+            f"ini option triton_timeout = {text}: expected a number of seconds"
+        ) from None
+
+
 def read_spec(config: pytest.Config, mark: pytest.Mark | None, folder: Path) -> EngineSpec:
     """Put together what a test with this marker, in this folder, is to be served.
 
