@@ -5,6 +5,7 @@ Source: python_backend ``src/pb_stub.cc``, ``AutoCompleteModelConfig``.
 
 from __future__ import annotations
 
+import inspect
 import json
 import threading
 from concurrent.futures import Future
@@ -85,6 +86,8 @@ def _completed(file: Path, text: str, host: Host, activity: Activity) -> str:
                 config = model_class.auto_complete_config(config)
             if isinstance(config, ModelConfig):
                 return json.dumps(config._model_config)
+            if inspect.iscoroutine(config):
+                config.close()  # nobody will await it
     except UnsupportedFeatureError:
         raise
     except BaseException as error:
