@@ -61,14 +61,14 @@ class ModelConfig:
         is missing, or if the configuration has another datatype, other dims or another
         ``optional`` for that name.
         """
-        self._add("input", input, ("name", "data_type", "dims", "optional"))
+        _add(self._model_config, "input", input, ("name", "data_type", "dims", "optional"))
 
     def add_output(self, output: dict[str, Any]) -> None:
         """Add an output, or complete the one of that name: as ``add_input``, without ``optional``.
 
         ``output`` becomes part of the configuration: no copy is made.
         """
-        self._add("output", output, ("name", "data_type", "dims"))
+        _add(self._model_config, "output", output, ("name", "data_type", "dims"))
 
     def set_model_transaction_policy(self, transaction_policy_dict: dict[str, Any]) -> None:
         """Set ``{"decoupled": …}``; ValueError for other keys, or if it is set otherwise already.
@@ -98,82 +98,84 @@ class ModelConfig:
             )
         policy["decoupled"] = decoupled
 
-    def _add(self, kind: str, entry: dict[str, Any], allowed: tuple[str, ...]) -> None:
-        self._check_keys(kind, entry, allowed)
-        for current in self._model_config[kind]:
-            if entry["name"] == current["name"]:
-                self._check_agreement(kind, entry, current, allowed)
-                current["data_type"] = entry["data_type"]
-                current["dims"] = entry["dims"]
-                if "optional" in allowed and "optional" in entry:
-                    current["optional"] = entry["optional"]
-                return
-        self._model_config[kind].append(entry)
 
-    def _check_keys(self, kind: str, entry: dict[str, Any], allowed: tuple[str, ...]) -> None:
-        for key in entry:
-            if key not in allowed:
-                *first, last = allowed
-                names = "', '".join(first)
-                raise ValueError(
-                    (kind + " '")
-                    + entry["name"]
-                    + ("' in " + _IN_FUNCTION)
-                    + self._model_config["name"]
-                    + ("' contains property other than '" + names + "' and '" + last + "'.")
-                )
-        if "name" not in entry:
-            raise ValueError(
-                (kind + " in " + _IN_FUNCTION)
-                + self._model_config["name"]
-                + "' is missing 'name' property."
-            )
-        for key in ("data_type", "dims"):
-            if key not in entry:
-                raise ValueError(
-                    (kind + " '")
-                    + entry["name"]
-                    + ("' in " + _IN_FUNCTION)
-                    + self._model_config["name"]
-                    + ("' is missing '" + key + "' property.")
-                )
+def _add(config: Any, kind: str, entry: dict[str, Any], allowed: tuple[str, ...]) -> None:
+    _check_keys(config, kind, entry, allowed)
+    for current in config[kind]:
+        if entry["name"] == current["name"]:
+            _check_agreement(config, kind, entry, current, allowed)
+            current["data_type"] = entry["data_type"]
+            current["dims"] = entry["dims"]
+            if "optional" in allowed and "optional" in entry:
+                current["optional"] = entry["optional"]
+            return
+    config[kind].append(entry)
 
-    def _check_agreement(
-        self, kind: str, entry: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...]
-    ) -> None:
-        if (
-            current["data_type"] != "TYPE_INVALID"
-            and current["data_type"] != entry["data_type"]
-        ):  # fmt: skip
+
+def _check_keys(config: Any, kind: str, entry: dict[str, Any], allowed: tuple[str, ...]) -> None:
+    for key in entry:
+        if key not in allowed:
+            *first, last = allowed
+            names = "', '".join(first)
             raise ValueError(
-                "unable to load model '"
-                + self._model_config["name"]
-                + "', configuration expects datatype "
-                + current["data_type"]
-                + (" for " + kind + " '")
+                (kind + " '")
                 + entry["name"]
-                + "', model provides "
-                + entry["data_type"]
+                + ("' in " + _IN_FUNCTION)
+                + config["name"]
+                + ("' contains property other than '" + names + "' and '" + last + "'.")
             )
-        if current["dims"] and current["dims"] != entry["dims"]:
-            raise ValueError(self._disagreement("dims", entry, current))
-        if (
-            "optional" in allowed
-            and "optional" in current
-            and "optional" in entry
-            and current["optional"] != entry["optional"]
-        ):
-            raise ValueError(self._disagreement("optional", entry, current))
-
-    def _disagreement(self, key: str, entry: dict[str, Any], current: dict[str, Any]) -> str:
-        text: str = (
-            "model '"
-            + self._model_config["name"]
-            + "', tensor '"
-            + entry["name"]
-            + ("': the model expects " + key + " ")
-            + str(entry[key])
-            + (" but the model configuration specifies " + key + " ")
-            + str(current[key])
+    if "name" not in entry:
+        raise ValueError(
+            (kind + " in " + _IN_FUNCTION) + config["name"] + "' is missing 'name' property."
         )
-        return text
+    for key in ("data_type", "dims"):
+        if key not in entry:
+            raise ValueError(
+                (kind + " '")
+                + entry["name"]
+                + ("' in " + _IN_FUNCTION)
+                + config["name"]
+                + ("' is missing '" + key + "' property.")
+            )
+
+
+def _check_agreement(
+    config: Any, kind: str, entry: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...]
+) -> None:
+    if (
+        current["data_type"] != "TYPE_INVALID"
+        and current["data_type"] != entry["data_type"]
+    ):  # fmt: skip
+        raise ValueError(
+            "unable to load model '"
+            + config["name"]
+            + "', configuration expects datatype "
+            + current["data_type"]
+            + (" for " + kind + " '")
+            + entry["name"]
+            + "', model provides "
+            + entry["data_type"]
+        )
+    if current["dims"] and current["dims"] != entry["dims"]:
+        raise ValueError(_disagreement(config, "dims", entry, current))
+    if (
+        "optional" in allowed
+        and "optional" in current
+        and "optional" in entry
+        and current["optional"] != entry["optional"]
+    ):
+        raise ValueError(_disagreement(config, "optional", entry, current))
+
+
+def _disagreement(config: Any, key: str, entry: dict[str, Any], current: dict[str, Any]) -> str:
+    text: str = (
+        "model '"
+        + config["name"]
+        + "', tensor '"
+        + entry["name"]
+        + ("': the model expects " + key + " ")
+        + str(entry[key])
+        + (" but the model configuration specifies " + key + " ")
+        + str(current[key])
+    )
+    return text
