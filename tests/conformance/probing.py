@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -148,6 +148,15 @@ def expressions(text: str) -> list[Any]:
         else:
             cases.append(pytest.param(line, marks=pytest.mark.rule(*rules)))
     return cases
+
+
+def marked(names: Iterable[str], rules: Mapping[str, str]) -> list[Any]:
+    """Cases by name; ``rules`` has, for each rule, the names of those that show it."""
+    shown = {name: list[str]() for name in names}
+    for rule, shown_by in rules.items():
+        for name in shown_by.split():
+            shown[name].append(rule)
+    return [pytest.param(name, marks=pytest.mark.rule(*ids)) for name, ids in shown.items()]
 
 
 def examples(count: int) -> Callable[[Any], Any]:

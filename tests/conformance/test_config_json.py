@@ -229,6 +229,7 @@ def told(engines: Engines) -> dict[str, str]:
     return {**reasons(engines.native), **{name: json.loads(f'"{text}"') for name, text in polled}}
 
 
+@pytest.mark.rule("3.2-printed-defaults", "3.2-numbers", "3.2-others")
 @pytest.mark.parametrize("name", ALL_SERVED)
 def test_the_configuration_with_its_defaults(engines: Engines, repository: Path, name: str) -> None:
     native = engines.native.config(name)
@@ -237,6 +238,7 @@ def test_the_configuration_with_its_defaults(engines: Engines, repository: Path,
         assert engines.stub.config(name) == native
 
 
+@pytest.mark.rule("3.2-minimal", "3.2-field-order", "3.2-numbers", "trap-16")
 @pytest.mark.parametrize("name", SERVED)
 def test_the_text_that_a_model_gets(engines: Engines, repository: Path, name: str) -> None:
     text = (repository / name / "native").read_text(encoding="utf-8")
@@ -245,12 +247,14 @@ def test_the_text_that_a_model_gets(engines: Engines, repository: Path, name: st
         assert (repository / name / "stub").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.rule("3.2-string-leftovers", "3.2-others")
 @pytest.mark.parametrize("name", SERVED_OTHERWISE)
 def test_the_values_that_a_model_gets(engines: Engines, repository: Path, name: str) -> None:
     native = json.loads((repository / name / "native").read_text(encoding="utf-8"))
     assert json.loads(config.to_json(config.load(repository / name))) == native
 
 
+@pytest.mark.rule("3.1.2-io-checks")
 @pytest.mark.parametrize("name", REFUSED)
 def test_why_a_configuration_is_refused(
     engines: Engines, told: dict[str, str], repository: Path, name: str

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from broken_models import CONFIG, both_engines, comparable, reasons, write_models
+from probing import marked
 
 CLASS = "class TritonPythonModel: pass\n"
 
@@ -134,6 +135,26 @@ MODELS = {
     "other_file": {"config.pbtxt": f'default_model_filename: "other.py" {CONFIG}',
                    "1/other.py": "1 / 0\n"},
 }  # fmt: skip
+RULES = {
+    "1.1-import-from": "tensor tensor_in_helper nonsense",
+    "1.1-annotation": "annotation default",
+    "1.1-c-module-import": "c_nonsense",
+    "3.1.1-file-name": "other_suffix other_file",
+    "3.1.1-module-name": "relative_helper name_of_helper module dataclass pickle",
+    "3.3-wrapping": "raises no_class syntax",
+    "3.3-no-class": "no_class no_class_at_all own_getattr",
+    "3.3-initialize-raises": "raises raises_in_helper exits interrupt misuse",
+    "3.3-constructor-raises": "constructor",
+    "3.3-arity": "arity constructor_arity",
+    "3.3-syntax-error": "syntax indentation syntax_of_helper",
+    "3.3-import-error": "no_module no_submodule no_helper helper_without_module package",
+    "3.3-exit-at-import": "ends_the_process",
+    "3.3-format": "raises_in_helper lines_and_letters nul code_from_text thread late_import",
+    "3.3-empty-message": "no_message exits_without_a_word no_text text_that_raises",
+    "3.3-no-context": "cause raised_before group notes",
+    "2.7-not-an-exception": "triton_error",
+    "2.7-model-exception": "triton_model_exception",
+}
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +171,7 @@ def told(repository: Path) -> tuple[dict[str, str], dict[str, str]]:
         return reasons(stub), reasons(native)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", marked(MODELS, RULES))
 def test_why_a_model_does_not_load(
     told: tuple[dict[str, str], dict[str, str]], repository: Path, name: str
 ) -> None:
