@@ -11,6 +11,7 @@ from triton_stub import pb_utils
 from triton_stub.core.request import InferenceRequest, InferenceResponse
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, ServerError, StatusCode
+from triton_stub.pb_utils.memory import MemoryType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +42,8 @@ def infer(
         return iter([(_failed(failure), True)])
     if not decoupled:
         # Waited for here, so that nothing of the call is left to a generator.
-        return iter([(_from_core(_result(responses.result, model)), True)])
-    return ((_from_core(response), response.final) for response in responses)
+        return iter([(_from_core(_result(responses.result, model), request), True)])
+    return ((_from_core(response, request), response.final) for response in responses)
 
 
 def _ready(find: Callable[[str, int], ServedModel], name: str, version: int) -> ServedModel:
@@ -68,7 +69,10 @@ def _to_core(request: pb_utils.InferenceRequest) -> InferenceRequest:
         model_name=request._model_name,
         model_version=request._model_version,
         request_id=request._request_id,
-        inputs=[Tensor(tensor.name(), *tensor._snapshot()) for tensor in request._inputs],
+        inputs=[
+            Tensor(tensor.name(), *tensor._snapshot(), on_gpu=tensor._on_gpu)
+            for tensor in request._inputs
+        ],
         requested_outputs=sorted(request._requested_output_names),
         parameters=request._parameters,
         correlation_id=request._correlation_id,
@@ -77,12 +81,24 @@ def _to_core(request: pb_utils.InferenceRequest) -> InferenceRequest:
     )
 
 
-def _from_core(response: InferenceResponse) -> pb_utils.InferenceResponse:
+def _from_core(
+    response: InferenceResponse, request: pb_utils.InferenceRequest
+) -> pb_utils.InferenceResponse:
     if response.error is not None:
         return _failed(response.error)
+    preferred = request._preferred_memory
+    to_cpu = preferred is not None and (
+        preferred._memory_type == MemoryType.TRITONSERVER_MEMORY_CPU
+    )
     return pb_utils.InferenceResponse._received(
         [
-            pb_utils.Tensor._received(tensor.name, tensor.datatype, tensor.shape, tensor.to_numpy())
+            pb_utils.Tensor._received(
+                tensor.name,
+                tensor.datatype,
+                tensor.shape,
+                tensor.to_numpy(),
+                on_gpu=tensor.on_gpu and not to_cpu,
+            )
             for tensor in response.tensors
         ],
         parameters=response.parameters,

@@ -24,6 +24,9 @@ class Conversion:
         self.decoupled: bool = config.model_transaction_policy.decoupled
         self._name = spec.model_name
         self._version = spec.model_version
+        # By default the server copies what is on a GPU (FORCE_CPU_ONLY_INPUT_TENSORS: "yes").
+        parameters = {key: value.string_value for key, value in config.parameters.items()}
+        self._takes_gpu_memory = parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
         self._batch_dims = 1 if config.max_batch_size else 0
         self._reshapes = {
             entry.name: (tuple(entry.reshape.shape), tuple(entry.dims))
@@ -42,7 +45,11 @@ class Conversion:
         return request_class._received(
             [
                 pb_utils.Tensor._received(
-                    tensor.name, tensor.datatype, tensor.shape, tensor.to_numpy()
+                    tensor.name,
+                    tensor.datatype,
+                    tensor.shape,
+                    tensor.to_numpy(),
+                    on_gpu=tensor.on_gpu and self._takes_gpu_memory,
                 )
                 for tensor in validated.inputs
             ],
@@ -97,7 +104,7 @@ class Conversion:
         datatype, shape, data = tensor._snapshot()
         if name in self._reshapes:
             shape = self._unreshaped(shape, *self._reshapes[name])
-        return Tensor(name, datatype, shape, data)
+        return Tensor(name, datatype, shape, data, on_gpu=tensor._on_gpu)
 
     def _unreshaped(
         self, shape: tuple[int, ...], reshape: tuple[int, ...], dims: tuple[int, ...]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -14,19 +14,33 @@ if TYPE_CHECKING:
     from triton_stub.datatypes import Array
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class OnGpu:
+    """An array that a model is to get as if it were in the memory of a GPU."""
+
+    array: Any
+
+    def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise TypeError(
+            "on_gpu(...) pretends that an array is on a GPU, and only a model of the stub that is "
+            "asked in this process takes it: give the array itself to any other engine or client"
+        )
+
+
 # Never changed once made; to say so (frozen) would double the time to make one.
 @dataclass(slots=True)
 class Tensor:
     """Name, datatype, shape, and the values either as an array or as the wire's raw bytes.
 
     Raw bytes are kept as they came, so that their size can be checked against the shape before
-    anything is made of them.
+    anything is made of them. ``on_gpu`` is a pretence: the values are in CPU memory.
     """
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...]
     data: Array | bytes | memoryview
+    on_gpu: bool = False
 
     @classmethod
     def from_numpy(cls, name: str, array: Any) -> Tensor:
@@ -35,6 +49,8 @@ class Tensor:
         TypeError if Triton has no such datatype, or if elements are masked. The values are
         shared with ``array`` where they need not be converted.
         """
+        if isinstance(array, OnGpu):
+            return replace(cls.from_numpy(name, array.array), on_gpu=True)
         if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
             raise TypeError(
                 f"input {name!r} is an array with masked elements, and a tensor has no mask; fill "
@@ -83,11 +99,11 @@ class Tensor:
     def copy(self) -> Tensor:
         """The same values in memory of their own."""
         data = self.data.copy() if isinstance(self.data, np.ndarray) else bytes(self.data)
-        return Tensor(self.name, self.datatype, self.shape, data)
+        return Tensor(self.name, self.datatype, self.shape, data, self.on_gpu)
 
     def with_shape(self, shape: tuple[int, ...]) -> Tensor:
         """The same values under another shape (``reshape`` of the configuration)."""
-        return Tensor(self.name, self.datatype, shape, self.data)
+        return Tensor(self.name, self.datatype, shape, self.data, self.on_gpu)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         """``numpy.from_dlpack(tensor)``; BYTES and BF16 have no DLPack form in numpy."""

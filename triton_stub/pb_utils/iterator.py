@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from triton_stub.pb_utils.pybind import PybindObject
+from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.casters import instance_of
+from triton_stub.pb_utils.response import InferenceResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from triton_stub.pb_utils.response import InferenceResponse
 
-
-class ResponseIterator(PybindObject):
+class ResponseIterator(pybind.PybindObject):
     """What ``exec(decoupled=True)`` returns; after its end it can be iterated over again."""
 
     __slots__ = ("_coming", "_finished", "_index", "_seen")
@@ -26,20 +26,29 @@ class ResponseIterator(PybindObject):
     _index: int
     _seen: list[InferenceResponse]
 
+    @pybind.constructor(instance_of(InferenceResponse))
+    def __init__(self, response: InferenceResponse, /) -> None:
+        self._begin(iter([(response, True)]))
+
     @classmethod
     def _of(cls, coming: Iterator[tuple[InferenceResponse, bool]]) -> Self:
         iterator = cls.__new__(cls)
-        iterator._coming = coming
-        iterator._seen = []
-        iterator._finished = False
-        iterator._index = 0
+        iterator._begin(coming)
         return iterator
 
+    def _begin(self, coming: Iterator[tuple[InferenceResponse, bool]]) -> None:
+        self._coming = coming
+        self._seen = []
+        self._finished = False
+        self._index = 0
+
+    @pybind.method("c_python_backend_utils.ResponseIterator")
     def __iter__(self) -> Self:
         if self._finished and self._index >= len(self._seen):
             self._index = 0
         return self
 
+    @pybind.method("c_python_backend_utils.InferenceResponse")
     def __next__(self) -> InferenceResponse:
         if not self._finished:
             response, self._finished = next(self._coming)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.casters import INT64, instance_of
 
 
 class MemoryType(pybind.PybindEnum):
@@ -26,31 +27,15 @@ class PreferredMemory(pybind.PybindObject):
     __slots__ = ("_device_id", "_memory_type")
     __module__ = "c_python_backend_utils"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        bound = pybind.bind(
-            ("preferred_memory_type", "preferred_device_id"),
-            {"preferred_device_id": 0},
-            args,
-            kwargs,
-        )
-        device_id = (
-            None
-            if bound is None
-            else pybind.to_int(bound["preferred_device_id"], -(2**63), 2**63 - 1)
-        )
-        if (
-            bound is None
-            or device_id is None
-            or not isinstance(bound["preferred_memory_type"], MemoryType)
-        ):
-            raise pybind.signature_error(
-                "__init__",
-                "c_python_backend_utils.PreferredMemory(preferred_memory_type: "
-                "triton::backend::python::PreferredMemory::MemoryType, "
-                "preferred_device_id: int = 0)",
-                args,
-                kwargs,
-                kind="constructor",
-            )
-        self._memory_type: MemoryType = bound["preferred_memory_type"]
-        self._device_id = device_id
+    _device_id: int
+    _memory_type: MemoryType
+
+    @pybind.constructor(
+        preferred_memory_type=instance_of(
+            MemoryType, none=False, text="triton::backend::python::PreferredMemory::MemoryType"
+        ),
+        preferred_device_id=(INT64, 0),
+    )
+    def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None:
+        self._memory_type = preferred_memory_type
+        self._device_id = preferred_device_id

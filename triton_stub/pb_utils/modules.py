@@ -52,7 +52,7 @@ class BackendModules:
     """``triton_python_backend_utils`` and ``c_python_backend_utils`` for one model instance."""
 
     def __init__(self, version_directory: Path, host: Host) -> None:
-        self.request_class = InferenceRequest.for_host(host)
+        self.request_class = InferenceRequest._for_host(host)
 
         @pybind.function("str")
         def get_model_dir() -> str:

@@ -44,16 +44,7 @@ from typing import (
     cast,
 )
 
-from triton_stub.pb_utils.casters import (
-    INT64,
-    OBJECT,
-    REFUSED,
-    STR,
-    UINT32,
-    UINT64,
-    Caster,
-    list_of,
-)
+from triton_stub.pb_utils.casters import REFUSED, UINT32, Caster
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -432,40 +423,3 @@ _ENUM_SIGNATURE: Final = _Signature((), {"value": UINT32})
 
 def _enum_again(kind: str, number: int) -> Any:
     return _ENUMS[kind](number)
-
-
-# For callers that still bind by hand; to be removed with the last of them.
-
-
-def to_str(value: Any) -> str | None:
-    """What a ``std::string`` parameter makes of ``value``: text, or None if it is refused."""
-    text: str | None = _or_none(STR.load(value))
-    return text
-
-
-def to_int(value: Any, least: int, most: int) -> int | None:
-    """What an integer parameter makes of ``value``: a number in its range, or None."""
-    number = _or_none(INT64.load(value) if least < 0 else UINT64.load(value))
-    return number if number is not None and least <= number <= most else None
-
-
-def to_list(value: Any) -> list[Any] | None:
-    """What a ``std::vector`` parameter makes of ``value``: a list, or None if it is refused."""
-    items: list[Any] | None = _or_none(_ANY_LIST.load(value))
-    return items
-
-
-def bind(
-    names: tuple[str, ...], defaults: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Match arguments to parameter names; None if a name is unknown, missing or given twice."""
-    parameters = {name: (OBJECT, defaults[name]) if name in defaults else OBJECT for name in names}
-    values = _Signature((), parameters).read(args, kwargs)
-    return None if values is None else dict(zip(names, values, strict=True))
-
-
-def _or_none(value: Any) -> Any:
-    return None if value is REFUSED else value
-
-
-_ANY_LIST: Final = list_of(OBJECT)

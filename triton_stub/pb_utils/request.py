@@ -7,49 +7,39 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.casters import (
+    BOOL,
+    INT64,
+    NOT_NONE,
+    OBJECT,
+    REFUSED,
+    STR,
+    UINT32,
+    UINT64,
+    instance_of,
+    list_of,
+    returned,
+)
 from triton_stub.pb_utils.compact_json import compact
 from triton_stub.pb_utils.errors import TritonModelException
 from triton_stub.pb_utils.iterator import ResponseIterator
-from triton_stub.pb_utils.memory import PreferredMemory
+from triton_stub.pb_utils.memory import MemoryType, PreferredMemory
 from triton_stub.pb_utils.response import checked_parameters
 from triton_stub.pb_utils.sender import InferenceResponseSender
 from triton_stub.pb_utils.tensor import Tensor
 from triton_stub.pb_utils.trace import InferenceTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from triton_stub.pb_utils.host import Host
     from triton_stub.pb_utils.response import InferenceResponse
     from triton_stub.pb_utils.sender import ResponseChannel
 
 RELEASE_RESCHEDULE = 2
-_UINT32 = (0, 2**32 - 1)
-_UINT64 = (0, 2**64 - 1)
-_INT64 = (-(2**63), 2**63 - 1)
-_NAMES = (
-    "request_id",
-    "correlation_id",
-    "inputs",
-    "requested_output_names",
-    "model_name",
-    "model_version",
-    "flags",
-    "timeout",
-    "preferred_memory",
-    "trace",
-    "parameters",
-)
-_SIGNATURE = (
-    "c_python_backend_utils.InferenceRequest(request_id: str = '', correlation_id: object = 0, "
-    "inputs: list[triton::backend::python::PbTensor], requested_output_names: list[str], "
-    "model_name: str, model_version: int = -1, flags: int = 0, timeout: int = 0, "
-    "preferred_memory: c_python_backend_utils.PreferredMemory = "
-    "<c_python_backend_utils.PreferredMemory object at 0x{default_memory:x}>, "
-    "trace: c_python_backend_utils.InferenceTrace = "
-    "<c_python_backend_utils.InferenceTrace object at 0x{default_trace:x}>, "
-    "parameters: object = None)"
-)
+# What C++ has as a default, and prints in the signature.
+_ANY_MEMORY = PreferredMemory(MemoryType(2))
+_NO_TRACE = InferenceTrace._of(None)
 
 
 class InferenceRequest(pybind.PybindObject):
@@ -73,7 +63,7 @@ class InferenceRequest(pybind.PybindObject):
     )
     __module__ = "c_python_backend_utils"
 
-    # The server around the model; each instance has a class of its own (see ``for_host``).
+    # The server around the model; each instance has a class of its own (see ``_for_host``).
     _host: ClassVar[Host | None] = None
 
     _correlation_id: int | str
@@ -91,35 +81,57 @@ class InferenceRequest(pybind.PybindObject):
     _timeout: int
     _trace: InferenceTrace
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = _converted(args, kwargs)
-        if given is None:
-            signature = _SIGNATURE.format(default_memory=id(_SIGNATURE), default_trace=id(_NAMES))
-            raise pybind.signature_error("__init__", signature, args, kwargs, kind="constructor")
-        # From here on in the order of the server's own checks (pb_stub.cc, infer_request.cc).
-        parameters = checked_parameters(given["parameters"])
-        self._correlation_id = _correlation_id(given["correlation_id"])
-        self._request_id = given["request_id"]
-        self._model_name = given["model_name"]
-        if any(tensor is None for tensor in given["inputs"]):
+    @pybind.constructor(
+        request_id=(STR, ""),
+        correlation_id=(NOT_NONE, 0),
+        # C++ does not know the name of the class yet where it prints the signature.
+        inputs=list_of(instance_of(Tensor, text="triton::backend::python::PbTensor")),
+        requested_output_names=list_of(STR),
+        model_name=STR,
+        model_version=(INT64, -1),
+        flags=(UINT32, 0),
+        timeout=(UINT64, 0),
+        preferred_memory=(instance_of(PreferredMemory, none=False), _ANY_MEMORY),
+        trace=(instance_of(InferenceTrace, none=False), _NO_TRACE),
+        parameters=(OBJECT, None),
+    )
+    def __init__(  # noqa: PLR0917 - NVIDIA's parameters
+        self,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        inputs: Sequence[Tensor] = (),
+        requested_output_names: Sequence[str] = (),
+        model_name: str = "",
+        model_version: int = -1,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: PreferredMemory = _ANY_MEMORY,
+        trace: InferenceTrace = _NO_TRACE,
+        parameters: dict[str, bool | int | str] | None = None,
+    ) -> None:
+        # In the order of the server's own checks (pb_stub.cc, infer_request.cc).
+        self._parameters = checked_parameters(parameters)
+        self._correlation_id = _correlation_id(correlation_id)
+        if None in inputs:
             raise TritonModelException(
-                f"Input tensor for request with id '{self._request_id}' and model name "
-                f"'{self._model_name}' should not be empty."
+                f"Input tensor for request with id '{request_id}' and model name "
+                f"'{model_name}' should not be empty."
             )
-        if "" in given["requested_output_names"]:
+        if "" in requested_output_names:
             raise TritonModelException(
-                f"Requested output name for request with id '{self._request_id}' and model name "
-                f"'{self._model_name}' should not be empty."
+                f"Requested output name for request with id '{request_id}' and model name "
+                f"'{model_name}' should not be empty."
             )
-        self._inputs = given["inputs"]
-        self._requested_output_names = frozenset(given["requested_output_names"])
-        self._model_version = given["model_version"]
-        self._flags = given["flags"]
-        self._timeout = given["timeout"]
-        self._preferred_memory = given["preferred_memory"]
-        self._trace = given["trace"]
-        self._parameters = parameters
-        self._parameters_text = json.dumps(parameters)
+        self._request_id = request_id
+        self._model_name = model_name
+        self._inputs = list(inputs)
+        self._requested_output_names = frozenset(requested_output_names)
+        self._model_version = model_version
+        self._flags = flags
+        self._timeout = timeout
+        self._preferred_memory = preferred_memory
+        self._trace = trace
+        self._parameters_text = json.dumps(self._parameters)
         self._release_flags = 1
         self._sender = InferenceResponseSender._of(None, ())
 
@@ -155,7 +167,7 @@ class InferenceRequest(pybind.PybindObject):
         return request
 
     @classmethod
-    def for_host(cls, host: Host) -> type[Self]:
+    def _for_host(cls, host: Host) -> type[Self]:
         """The class of one model instance: requests that it makes go to its own server.
 
         A class for each, because models send from threads of their own: nothing else tells whose
@@ -173,6 +185,7 @@ class InferenceRequest(pybind.PybindObject):
             },
         )
 
+    @pybind.method("list[triton::backend::python::PbTensor]")
     def inputs(self) -> list[Tensor]:
         """A new list of the same tensors; an optional input that was not sent is missing.
 
@@ -180,67 +193,85 @@ class InferenceRequest(pybind.PybindObject):
         """
         return list(self._inputs)
 
+    @pybind.method("set[str]")
     def requested_output_names(self) -> set[str]:
         """What the client asked for; all outputs of the configuration if it asked for none."""
         return set(self._requested_output_names)
 
+    @pybind.method("str")
     def request_id(self) -> str:
         """The client's id of the request, or an empty string."""
-        return self._request_id
+        return returned(self._request_id)
 
+    @pybind.method("object")
     def correlation_id(self) -> int | str:
         """The sequence that the request belongs to; 0 if none."""
         return self._correlation_id
 
+    @pybind.method("int")
     def flags(self) -> int:
         """Bit 1: start of a sequence, bit 2: its end."""
         return self._flags
 
-    def set_flags(self, *args: Any, **kwargs: Any) -> None:
-        """Set what ``flags`` returns; positional only."""
-        self._flags = self._one_uint32("set_flags", args, kwargs)
+    @pybind.method("None", UINT32)
+    def set_flags(self, flags: int, /) -> None:
+        """Set what ``flags`` returns."""
+        self._flags = flags
 
+    @pybind.method("int")
     def timeout(self) -> int:
         """Microseconds; 0 if the client set none."""
         return self._timeout
 
+    @pybind.method("str")
     def parameters(self) -> str:
         """The parameters as JSON text: without blanks if the server sent the request."""
         if not self._parameters_text:
             self._parameters_text = compact(self._parameters)
         return self._parameters_text
 
+    @pybind.method("c_python_backend_utils.InferenceTrace")
     def trace(self) -> InferenceTrace:
         """The request's trace, to be handed to requests that are sent because of this one."""
         try:
             return self._trace
         except AttributeError:
-            self._trace = InferenceTrace()
+            self._trace = InferenceTrace._of(None)
             return self._trace
 
+    @pybind.method("triton::backend::python::ResponseSender")
     def get_response_sender(self) -> InferenceResponseSender:
         """The sender that answers this request: the same object at every call."""
         return self._sender
 
+    @pybind.method("bool")
     def is_cancelled(self) -> bool:
         """True if the client has cancelled the request; it still has to be answered."""
         return self._sender.is_cancelled()
 
-    def set_release_flags(self, *args: Any, **kwargs: Any) -> None:
+    @pybind.method("None", UINT32)
+    def set_release_flags(self, flags: int, /) -> None:
         """With 2 (RESCHEDULE), and None in the list that ``execute`` returns, come back later."""
-        self._release_flags = self._one_uint32("set_release_flags", args, kwargs)
+        self._release_flags = flags
 
-    def exec(self, *args: Any, **kwargs: Any) -> InferenceResponse | ResponseIterator:
+    @pybind.method("object", decoupled=(BOOL, False))
+    def exec(
+        self,
+        decoupled: bool = False,  # noqa: FBT001, FBT002 - NVIDIA's parameter
+    ) -> InferenceResponse | ResponseIterator:
         """Send this request and wait for the response, or iterate over them if ``decoupled``.
 
         What goes wrong with the request is a response with an error. TritonModelException before
         the end of ``initialize`` and after the start of ``finalize``.
         """
-        return self._send(self._decoupled("exec", args, kwargs))
+        return self._send(decoupled)
 
-    def async_exec(self, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+    @pybind.method("object", decoupled=(BOOL, False))
+    def async_exec(
+        self,
+        decoupled: bool = False,  # noqa: FBT001, FBT002 - NVIDIA's parameter
+    ) -> asyncio.Future[Any]:
         """The same in an event loop; RuntimeError if none runs."""
-        decoupled = self._decoupled("async_exec", args, kwargs)
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(None, self._send, decoupled)
 
@@ -253,73 +284,13 @@ class InferenceRequest(pybind.PybindObject):
         response, _ = next(responses)
         return response
 
-    def _decoupled(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        bound = pybind.bind(("decoupled",), {"decoupled": False}, args, kwargs)
-        if bound is None or not isinstance(bound["decoupled"], bool | int):
-            raise pybind.signature_error(
-                function,
-                "(self: c_python_backend_utils.InferenceRequest, decoupled: bool = False) -> "
-                "object",
-                (self, *args),
-                kwargs,
-            )
-        return bool(bound["decoupled"])
-
-    def _one_uint32(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        number = pybind.to_int(args[0], *_UINT32) if len(args) == 1 and not kwargs else None
-        if number is None:
-            raise pybind.signature_error(
-                function,
-                "(self: c_python_backend_utils.InferenceRequest, arg0: int) -> None",
-                (self, *args),
-                kwargs,
-            )
-        return number
-
-
-def _converted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """The constructor's arguments as C++ would get them; None if one does not fit."""
-    defaults: dict[str, Any] = {
-        "request_id": "",
-        "correlation_id": 0,
-        "model_version": -1,
-        "flags": 0,
-        "timeout": 0,
-        "preferred_memory": PreferredMemory.__new__(PreferredMemory),
-        "trace": InferenceTrace(),
-        "parameters": None,
-    }
-    bound = pybind.bind(_NAMES, defaults, args, kwargs)
-    if bound is None:
-        return None
-    given = dict(bound)
-    inputs, names = pybind.to_list(bound["inputs"]), pybind.to_list(bound["requested_output_names"])
-    if inputs is None or not all(item is None or isinstance(item, Tensor) for item in inputs):
-        return None
-    given["inputs"] = inputs
-    given["requested_output_names"] = None if names is None else list(map(pybind.to_str, names))
-    if names is None or None in given["requested_output_names"]:
-        return None
-    given["request_id"] = pybind.to_str(bound["request_id"])
-    given["model_name"] = pybind.to_str(bound["model_name"])
-    for name, bounds in (("model_version", _INT64), ("flags", _UINT32), ("timeout", _UINT64)):
-        given[name] = pybind.to_int(bound[name], *bounds)
-    missing = any(given[name] is None for name in _NAMES if name != "parameters")
-    fits = isinstance(bound["preferred_memory"], PreferredMemory) and isinstance(
-        bound["trace"], InferenceTrace
-    )
-    return given if fits and not missing else None
-
 
 def _correlation_id(value: Any) -> int | str:
     if isinstance(value, str):
         return value
     if not isinstance(value, int):
         raise TritonModelException("Correlation ID must be integer or string")
-    number = pybind.to_int(value, *_UINT64)
-    if number is None:
-        raise RuntimeError(
-            "Unable to cast Python instance of type <class 'int'> to C++ type '?' (#define "
-            "PYBIND11_DETAILED_ERROR_MESSAGES or compile in debug mode for details)"
-        )
-    return number
+    number = UINT64.load(value)
+    if number is REFUSED:
+        raise pybind.cast_error(value)
+    return int(number)

@@ -6,9 +6,11 @@ Source of every rule: python_backend ``src/response_sender.cc``.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from triton_stub import deviations
 from triton_stub.pb_utils import pybind
+from triton_stub.pb_utils.casters import UINT32, instance_of
 from triton_stub.pb_utils.errors import TritonError, TritonModelException
 from triton_stub.pb_utils.response import InferenceResponse
 
@@ -16,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _FINAL = 1
-_SEND = (
-    "(self: c_python_backend_utils.InferenceResponseSender, "
-    "response: c_python_backend_utils.InferenceResponse = None, flags: int = 0) -> None"
-)
 # Sending is rare beside everything else, and never waits while it holds this.
 _sending = threading.Lock()
 
@@ -37,23 +35,32 @@ class ResponseChannel(Protocol):
     def is_cancelled(self) -> bool:
         """True if the client does not want the answer any more."""
 
-    def abandon(self) -> None:
-        """Nobody is left who could send the final response."""
+    def abandon(self, sent: int) -> None:
+        """Nobody is left who could send the final response, after so many that were sent."""
 
 
 class InferenceResponseSender(pybind.PybindObject):
     """``request.get_response_sender()``: the same object at every call."""
 
-    __slots__ = ("_channel", "_closed", "_requested_output_names", "_sent")
+    __slots__ = (
+        "_cancelled",
+        "_channel",
+        "_closed",
+        "_ended",
+        "_requested_output_names",
+        "_sent",
+    )
     __module__ = "c_python_backend_utils"
 
+    _cancelled: bool
     _channel: ResponseChannel | None
     _closed: bool
+    # Closed by a final flag that was sent: the request is answered, whatever execute does then.
+    _ended: bool
     _requested_output_names: frozenset[str]
     _sent: int
 
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError("c_python_backend_utils.InferenceResponseSender: No constructor defined!")
+    __init__ = pybind.no_constructor
 
     @classmethod
     def _of(
@@ -63,36 +70,53 @@ class InferenceResponseSender(pybind.PybindObject):
         sender = cls.__new__(cls)
         sender._channel = channel
         sender._requested_output_names = frozenset(requested_output_names)
-        sender._closed = False
+        sender._cancelled = sender._closed = sender._ended = False
         sender._sent = 0
         return sender
 
-    def send(self, *args: Any, **kwargs: Any) -> None:
+    @pybind.method("None", response=(instance_of(InferenceResponse), None), flags=(UINT32, 0))
+    def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
         """Send a response, and with ``flags=1`` (final) the end, or the end alone.
 
         Raises TritonModelException for what the model's transaction policy does not allow.
         """
-        bound = pybind.bind(("response", "flags"), {"response": None, "flags": 0}, args, kwargs)
-        response = None if bound is None else bound["response"]
-        flags = None if bound is None else pybind.to_int(bound["flags"], 0, 2**32 - 1)
-        if flags is None or not (response is None or isinstance(response, InferenceResponse)):
-            raise pybind.signature_error("send", _SEND, (self, *args), kwargs)
         if flags not in (0, _FINAL):
             raise TritonModelException("Unable to send response. Unsupported flag provided.")
         if not flags and response is None:
             raise TritonModelException(
                 "Inference Response object must be provided when the response flags is set to zero."
             )
-        channel = self._count(response, final=bool(flags))
+        final = bool(flags)
+        channel = self._count(response, final=final)
+        self._ended = final
         if response is not None:
             response._prune(self._requested_output_names)
-        channel.respond(response, final=bool(flags))
+        channel.respond(response, final=final)
 
+    @pybind.method("bool")
     def is_cancelled(self) -> bool:
-        """True if the client has cancelled the request; the final response is still due."""
+        """True if the client has cancelled the request; the final response is still due.
+
+        TritonModelException for a request that was answered: the server dies of the question.
+        """
+        if self._cancelled:
+            return True
         if self._channel is None:
-            raise TritonModelException("Cannot determine request cancellation")
-        return self._channel.is_cancelled()
+            raise TritonModelException(
+                deviations.OWN_REQUEST.text(
+                    "is_cancelled() of a request that the model has made itself",
+                    "Ask a request that execute was given.",
+                )
+            )
+        if self._closed:
+            raise TritonModelException(
+                deviations.CANCELLED_AFTER_END.text(
+                    "is_cancelled() of a request that is answered already",
+                    "Ask before the final response.",
+                )
+            )
+        self._cancelled = self._channel.is_cancelled()
+        return self._cancelled
 
     def _count(self, response: InferenceResponse | None, *, final: bool) -> ResponseChannel:
         """Check whether this may be sent now, and take it as sent."""
@@ -122,6 +146,11 @@ class InferenceResponseSender(pybind.PybindObject):
             self._sent += 1
         return channel
 
+    @property
+    def _is_open(self) -> bool:
+        """True after a response without the final flag."""
+        return self._sent > 0 and not self._closed
+
     def _fail(self, text: str) -> None:
         """Answer with an error, unless the final response was sent."""
         if self._channel is not None and not self._closed:
@@ -138,4 +167,4 @@ class InferenceResponseSender(pybind.PybindObject):
         channel = getattr(self, "_channel", None)
         if channel is not None and not self._closed:
             self._closed = True
-            channel.abandon()
+            channel.abandon(self._sent)
