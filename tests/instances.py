@@ -107,10 +107,14 @@ class Client:
     decoupled: bool = False
     cancelled: bool = False
     abandoned: bool = False
+    kept: bool = False
     got: list[tuple[InferenceResponse | None, bool]] = field(default_factory=list)
 
     def respond(self, response: InferenceResponse | None, *, final: bool) -> None:
         self.got.append((response, final))
+
+    def keep(self) -> None:
+        self.kept = True
 
     def is_cancelled(self) -> bool:
         return self.cancelled

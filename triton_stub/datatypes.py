@@ -34,6 +34,10 @@ class Datatype:
     itemsize: int
     dlpack: tuple[int, int] = (0, 0)
 
+    def __reduce__(self) -> Any:
+        # Rows are compared by identity.
+        return from_number, (self.number,)
+
 
 # dlpack.h, DLDataTypeCode, by numpy's kind; bfloat16 is of numpy's kind V.
 _DLPACK_CODES = {"i": 0, "u": 1, "f": 2, "V": 4, "b": 6}

@@ -257,6 +257,51 @@ BIG_RESPONSE_PARAMETER = Deviation(
     stub="an error where the response is made",
     why="a test must not crash",
 )
+BLS_CIRCLE = Deviation(
+    key="bls-circle",
+    what="`exec` in `execute`, where whoever could answer waits for this very `execute`: a model "
+    "that calls itself and has one instance, or that calls one that calls it",
+    server="waits for ever",
+    stub="an exception that says so",
+    why="a test must not hang",
+)
+EARLY_ANSWER = Deviation(
+    key="early-answer",
+    what="a model that answers another model's request, sent without `decoupled=True`, in two "
+    "steps: a response, and the final flag after it",
+    server="gives the response to the other model and crashes, with all its models, on the flag",
+    stub="an error response that says so",
+    why="a test must not crash",
+)
+NO_RESPONSE = Deviation(
+    key="no-response",
+    what="`ResponseIterator(None)`",
+    server="loses the instance's process",
+    stub="an exception that says so",
+    why="a test must not crash",
+)
+GPU_MEMORY = Deviation(
+    key="gpu-memory",
+    what="a request of the model's own with a `PreferredMemory` on a GPU where there is none",
+    server="answers it with an error",
+    stub="the outputs say that they are on a GPU, and DLPack has them from the CPU",
+    why="a laptop tests what production runs",
+)
+FORKED_WORKER = Deviation(
+    key="forked-worker",
+    what="in a worker that a model has forked: a second response of a stream, or `cancel` of its "
+    "iterator; `is_cancelled`; metrics, `load_model`, `unload_model`, `is_model_ready`",
+    server="waits for ever",
+    stub="an exception that says so",
+    why="a test must not hang",
+)
+FORKED_SENDER = Deviation(
+    key="forked-sender",
+    what="a worker that a model has forked answers a request, by its response sender",
+    server="sends the answer",
+    stub="an exception that says so",
+    why="not yet imitated",
+)
 
 ALL: tuple[Deviation, ...] = tuple(
     value for value in dict(globals()).values() if isinstance(value, Deviation)

@@ -108,6 +108,7 @@ class Server:
             raise ServerError("Server already started", StatusCode.INVALID_ARG)
         self.load_errors = {}
         self._repository.open()
+        self._host.door.watch()
         try:
             names = self._startup_models if self._explicit else self._repository.model_names()
             for name in names:
@@ -120,7 +121,7 @@ class Server:
                     next(iter(self.load_errors.values())).__cause__
                 )
         except BaseException:
-            self._repository.unload_all(self._exit_timeout)
+            self._unload_all(self._exit_timeout)
             raise
         self._live = self._host.ready = True
         return self
@@ -133,11 +134,17 @@ class Server:
         """
         self._live = self._host.ready = False
         try:
-            self._repository.unload_all(self._exit_timeout if timeout is None else timeout)
+            self._unload_all(self._exit_timeout if timeout is None else timeout)
         finally:
             while self._endpoints:
                 self._endpoints.pop().stop()
             self._own_endpoint = None
+
+    def _unload_all(self, timeout: float) -> None:
+        try:
+            self._repository.unload_all(timeout)
+        finally:
+            self._host.door.close()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations, pb_utils
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from triton_stub.core.batcher import Pending
     from triton_stub.core.request import InferenceRequest
+    from triton_stub.deviations import Deviation
     from triton_stub.runtime.instance import InstanceSpec
 
 
@@ -22,6 +24,7 @@ class Conversion:
 
     def __init__(self, spec: InstanceSpec, config: Any) -> None:
         self.decoupled: bool = config.model_transaction_policy.decoupled
+        self.pid = os.getpid()
         self._name = spec.model_name
         self._version = spec.model_version
         # By default the server copies what is on a GPU (FORCE_CPU_ONLY_INPUT_TENSORS: "yes").
@@ -55,7 +58,7 @@ class Conversion:
             ],
             validated.requested_outputs,
             model_name=self._name,
-            model_version=request.model_version,
+            model_version=int(self._version),
             request_id=request.request_id,
             correlation_id=request.correlation_id,
             flags=request.flags,
@@ -131,6 +134,7 @@ class Channel:
 
     def respond(self, response: pb_utils.InferenceResponse | None, *, final: bool) -> None:
         """Hand on a response, or with None the bare end."""
+        self._check_process(deviations.FORKED_SENDER, "a response is sent")
         request = self._pending.request
         self._sent = True
         self._put(
@@ -139,8 +143,21 @@ class Channel:
             else self._conversion.from_model(request, response, final=final)
         )
 
+    def _check_process(self, deviation: Deviation, what: str) -> None:
+        if os.getpid() != self._conversion.pid:
+            raise pb_utils.TritonModelException(
+                deviation.text(
+                    f"{what}, in a worker that the model has forked", "Do it in the model's own."
+                )
+            )
+
+    def keep(self) -> None:
+        """The model has asked for the sender."""
+        self._pending.answer.kept = True
+
     def is_cancelled(self) -> bool:
         """True if the client does not want the answer any more."""
+        self._check_process(deviations.FORKED_WORKER, "is_cancelled() is called")
         return self._pending.answer.cancelled
 
     def abandon(self) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from triton_stub.core import bls
+from triton_stub.core.forked import Door
 from triton_stub.core.metrics import Metrics
+from triton_stub.core.waiting import LocalExchange, Waits
 from triton_stub.errors import LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
+    from triton_stub.core.request import InferenceRequest as CoreRequest
     from triton_stub.core.source import LoadParameters
-    from triton_stub.pb_utils import InferenceRequest, InferenceResponse
+    from triton_stub.pb_utils import InferenceRequest
 
 
 class Models(Protocol):
@@ -71,6 +75,19 @@ class ServerHost:
         self.ready = False
         #: Set by the repository that it belongs to.
         self.models: Models | None = None
+        self.door = Door(self.send)
+        self._waits = Waits()
+
+    def send(
+        self,
+        request: CoreRequest,
+        decoupled: bool,  # noqa: FBT001
+        host: InstanceHost | None = None,
+    ) -> LocalExchange:
+        """Send a request of a model's own, of ``host`` if that is known."""
+        assert self.models is not None, "a host without a repository"
+        model, responses = bls.submit(self.models.find, request, decoupled=decoupled)
+        return LocalExchange(model, responses, self._waits, host)
 
     def check_ready(self) -> None:
         """ServerError, in the server's words, while the server starts or stops."""
@@ -99,15 +116,27 @@ class InstanceHost:
     def __init__(self, server: ServerHost, instance_name: str, model_name: str) -> None:
         self.instance_name = instance_name
         self.loading: str | None = model_name
+        self._thread = 0
         self.log = server.log
         self.metrics = server.metrics
         self._server = server
 
-    def infer(
-        self, request: InferenceRequest, *, decoupled: bool
-    ) -> Iterator[tuple[InferenceResponse, bool]]:
+    def enter(self) -> None:
+        """Say that the instance executes in this thread."""
+        self._thread = threading.get_ident()
+
+    def is_here(self) -> bool:
+        """True in the thread where the instance executes."""
+        return threading.get_ident() == self._thread
+
+    def infer(self, request: InferenceRequest, *, decoupled: bool) -> bls.Call:
         """Send a request of the model's own; see ``pb_utils.host.Host``."""
-        return bls.infer(self._models.find, request, decoupled=decoupled)
+        door = self._server.door
+        send = door.send if door.is_behind else self._send
+        return bls.Call(send, request, decoupled=decoupled)
+
+    def _send(self, request: CoreRequest, decoupled: bool) -> LocalExchange:  # noqa: FBT001
+        return self._server.send(request, decoupled, self)
 
     def load_model(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
         """Load a model of the server."""

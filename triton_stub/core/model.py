@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from triton_stub.core.host import ServerHost
+    from triton_stub.core.host import InstanceHost, ServerHost
     from triton_stub.core.loading import Settings
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.source import ModelSource
@@ -102,6 +102,10 @@ class ServedModel:
     def where(self) -> str:
         """Where each instance is in its code, for people who wait for the model."""
         return "\n".join(worker.where() for worker in self._workers)
+
+    def hosts(self) -> list[InstanceHost]:
+        """What its instances see of the server."""
+        return [worker.host for worker in self._workers]
 
     def submit(self, request: InferenceRequest) -> Responses:
         """Validate and queue one request; InferenceError if it is refused."""

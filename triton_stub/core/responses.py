@@ -36,6 +36,9 @@ class Responses:
         "_timeout",
         "_where",
         "closed",
+        "count",
+        "executor",
+        "kept",
     )
 
     def __init__(self, timeout: float | None = None, where: Callable[[], str] = lambda: "") -> None:
@@ -48,20 +51,28 @@ class Responses:
         self._done = False
         #: True once the final response is there.
         self.closed = False
+        #: How many responses have come so far.
+        self.count = 0
+        #: Who executes the request, once it goes to a model.
+        self.executor: object = None
+        #: True once the model may answer from wherever it likes: it has asked for the sender.
+        self.kept = False
 
     def put(self, response: InferenceResponse) -> None:
         """Add a response; nothing happens if the final one is there already."""
         if self.closed:
             return
         self.closed = response.final
+        self.count += 1
         self._arrived.put(response)
         if self._listener is not None:
             self._listener()
 
-    def start(self) -> bool:
+    def start(self, executor: object = None) -> bool:
         """Say that the request goes to its model now; False if it was cancelled before."""
         with _starting:
             self._started = True
+            self.executor = executor
             return not self._cancelled
 
     def cancel(self) -> bool:

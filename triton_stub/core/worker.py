@@ -49,9 +49,10 @@ class Worker:
         self._batcher = batcher
         self._statistics = statistics
         self._server = server
+        #: What the instance sees of the server.
+        self.host = InstanceHost(server, spec.instance_name, spec.model_name)
         self._conversion = Conversion(spec, config)
-        self._host = InstanceHost(server, spec.instance_name, spec.model_name)
-        self._instance = Instance(spec, self._host)
+        self._instance = Instance(spec, self.host)
         self._running: list[Pending] = []
         # Requests that the model has kept, to answer them later from a thread of its own.
         self._late: set[Pending] = set()
@@ -108,17 +109,18 @@ class Worker:
 
     def _run(self) -> None:
         instance = self._instance
+        self.host.enter()
         try:
             instance.load()
         except BaseException as error:  # noqa: BLE001 - it is raised where the model is loaded
             self.ready.set_exception(error)
             instance.activity.finish(self._server.log)
             return
-        self._host.loading = None
+        self.host.loading = None
         self.ready.set_result(None)
         while (formed := self._batcher.next_batch()) is not None:
             # From here on a request that is cancelled still goes to the model.
-            self._running = [pending for pending in formed if pending.answer.start()]
+            self._running = [pending for pending in formed if pending.answer.start(self.host)]
             del formed
             if self._running:
                 self._execute(instance, self._running)

@@ -78,6 +78,11 @@ def returned(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode()
 
 
+def c_string(text: str) -> str:
+    """What is left of a text where C takes it for one that ends with a zero."""
+    return text.partition("\0")[0]
+
+
 def _load_str(value: Any) -> Any:
     if type(value) is str and value.isascii():  # nearly always
         return value

@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from triton_stub.pb_utils.response import InferenceResponse
 
 
+class Call(Protocol):
+    """A request of a model's own that was sent, and its responses as they come."""
+
+    @property
+    def was_taken(self) -> bool:
+        """False if the server has refused the request."""
+
+    def response(self) -> tuple[InferenceResponse, bool]:
+        """Wait for the next response; it, and whether it is the last."""
+
+    def cancel(self) -> None:
+        """Tell the other model that nobody needs its responses any more."""
+
+
 class Host(Protocol):
     """The server as one instance sees it; ``runtime`` hands it to the fake modules.
 
@@ -40,13 +54,10 @@ class Host(Protocol):
     def metrics(self) -> MetricStore:
         """The server's metrics."""
 
-    def infer(
-        self, request: InferenceRequest, *, decoupled: bool
-    ) -> Iterator[tuple[InferenceResponse, bool]]:
-        """Send a request of the model's own, now; its responses, as they come.
+    def infer(self, request: InferenceRequest, *, decoupled: bool) -> Call:
+        """Send a request of the model's own.
 
-        Each with whether it is the last. What goes wrong with the request is not raised: that
-        is a response with an error.
+        What goes wrong with the request is not raised: that is a response with an error.
         """
 
     def load_model(self, name: str, config: str, files: Mapping[str, bytes]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.casters import INT64, instance_of
@@ -21,14 +21,11 @@ class MemoryType(pybind.PybindEnum):
 class PreferredMemory(pybind.PybindObject):
     """``PreferredMemory(preferred_memory_type, preferred_device_id=0)``: a wish, without accessors.
 
-    Taken and without effect: outputs are always in CPU memory.
+    What comes of it is in ``core/bls.py``; the device is never looked at.
     """
 
-    __slots__ = ("_device_id", "_memory_type")
+    __slots__ = ("_memory_type",)
     __module__ = "c_python_backend_utils"
-
-    _device_id: int
-    _memory_type: MemoryType
 
     @pybind.constructor(
         preferred_memory_type=instance_of(
@@ -36,6 +33,13 @@ class PreferredMemory(pybind.PybindObject):
         ),
         preferred_device_id=(INT64, 0),
     )
-    def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None:
-        self._memory_type = preferred_memory_type
-        self._device_id = preferred_device_id
+    def __init__(
+        self,
+        preferred_memory_type: MemoryType,
+        preferred_device_id: int = 0,  # noqa: ARG002 - it is NVIDIA's
+    ) -> None:
+        self._memory_type = preferred_memory_type.value
+
+
+# C++ has a third type, which has no name in Python.
+NO_PREFERENCE: Final = PreferredMemory(MemoryType(2))

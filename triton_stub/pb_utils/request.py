@@ -1,4 +1,7 @@
-"""``InferenceRequest``: what ``execute`` gets, and what a model sends to other models (BLS)."""
+"""``InferenceRequest``: what ``execute`` gets, and what a model sends to other models (BLS).
+
+Source of every rule: python_backend ``src/pb_stub.cc`` and ``src/infer_request.cc``.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from triton_stub import deviations
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.casters import (
     BOOL,
     INT64,
-    NOT_NONE,
     OBJECT,
     REFUSED,
     STR,
     UINT32,
     UINT64,
+    Caster,
     instance_of,
     list_of,
     returned,
@@ -23,23 +27,23 @@ from triton_stub.pb_utils.casters import (
 from triton_stub.pb_utils.compact_json import compact
 from triton_stub.pb_utils.errors import TritonModelException
 from triton_stub.pb_utils.iterator import ResponseIterator
-from triton_stub.pb_utils.memory import MemoryType, PreferredMemory
+from triton_stub.pb_utils.memory import NO_PREFERENCE, PreferredMemory
 from triton_stub.pb_utils.response import checked_parameters
 from triton_stub.pb_utils.sender import InferenceResponseSender
 from triton_stub.pb_utils.tensor import Tensor
 from triton_stub.pb_utils.trace import InferenceTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from triton_stub.pb_utils.host import Host
     from triton_stub.pb_utils.response import InferenceResponse
     from triton_stub.pb_utils.sender import ResponseChannel
 
+RELEASE_ALL = 1
 RELEASE_RESCHEDULE = 2
-# What C++ has as a default, and prints in the signature.
-_ANY_MEMORY = PreferredMemory(MemoryType(2))
-_NO_TRACE = InferenceTrace._of(None)
+_INPUTS = list_of(instance_of(Tensor, text="triton::backend::python::PbTensor"))
+_SOMETHING = Caster("object", lambda value: REFUSED if value is None else value)
 
 
 class InferenceRequest(pybind.PybindObject):
@@ -59,59 +63,64 @@ class InferenceRequest(pybind.PybindObject):
         "_requested_output_names",
         "_sender",
         "_timeout",
-        "_trace",
     )
     __module__ = "c_python_backend_utils"
 
     # The server around the model; each instance has a class of its own (see ``_for_host``).
     _host: ClassVar[Host | None] = None
+    # The server keeps one iterator for all requests that it has refused: the last.
+    _refused: ClassVar[list[ResponseIterator]]
 
     _correlation_id: int | str
     _flags: int
     _inputs: list[Tensor]
     _model_name: str
     _model_version: int
-    _parameters: dict[str, Any]
+    _parameters: Mapping[str, Any]
     _parameters_text: str
-    _preferred_memory: PreferredMemory | None
-    _release_flags: int
+    _preferred_memory: PreferredMemory
+    _release_flags: int | None  # None until the server has seen the request
     _request_id: str
     _requested_output_names: frozenset[str]
     _sender: InferenceResponseSender
     _timeout: int
-    _trace: InferenceTrace
 
     @pybind.constructor(
         request_id=(STR, ""),
-        correlation_id=(NOT_NONE, 0),
-        # C++ does not know the name of the class yet where it prints the signature.
-        inputs=list_of(instance_of(Tensor, text="triton::backend::python::PbTensor")),
+        correlation_id=(_SOMETHING, 0),
+        inputs=_INPUTS,
         requested_output_names=list_of(STR),
         model_name=STR,
         model_version=(INT64, -1),
         flags=(UINT32, 0),
         timeout=(UINT64, 0),
-        preferred_memory=(instance_of(PreferredMemory, none=False), _ANY_MEMORY),
-        trace=(instance_of(InferenceTrace, none=False), _NO_TRACE),
+        preferred_memory=(instance_of(PreferredMemory, none=False), NO_PREFERENCE),
+        trace=(
+            instance_of(InferenceTrace, none=False),
+            InferenceTrace.__new__(InferenceTrace),
+        ),
         parameters=(OBJECT, None),
     )
-    def __init__(  # noqa: PLR0917 - NVIDIA's parameters
+    def __init__(  # noqa: PLR0917 - NVIDIA's signature
         self,
-        request_id: str = "",
-        correlation_id: int | str = 0,
-        inputs: Sequence[Tensor] = (),
-        requested_output_names: Sequence[str] = (),
-        model_name: str = "",
-        model_version: int = -1,
-        flags: int = 0,
-        timeout: int = 0,
-        preferred_memory: PreferredMemory = _ANY_MEMORY,
-        trace: InferenceTrace = _NO_TRACE,
-        parameters: dict[str, bool | int | str] | None = None,
+        request_id: str,
+        correlation_id: Any,
+        inputs: list[Tensor],
+        requested_output_names: list[str],
+        model_name: str,
+        model_version: int,
+        flags: int,
+        timeout: int,
+        preferred_memory: PreferredMemory,
+        trace: InferenceTrace,  # noqa: ARG002 - there is no tracing
+        parameters: Any,
     ) -> None:
-        # In the order of the server's own checks (pb_stub.cc, infer_request.cc).
+        # In the order of the server's own checks.
         self._parameters = checked_parameters(parameters)
+        self._parameters_text = json.dumps(self._parameters)
         self._correlation_id = _correlation_id(correlation_id)
+        self._request_id = request_id
+        self._model_name = model_name
         if None in inputs:
             raise TritonModelException(
                 f"Input tensor for request with id '{request_id}' and model name "
@@ -122,17 +131,13 @@ class InferenceRequest(pybind.PybindObject):
                 f"Requested output name for request with id '{request_id}' and model name "
                 f"'{model_name}' should not be empty."
             )
-        self._request_id = request_id
-        self._model_name = model_name
-        self._inputs = list(inputs)
+        self._inputs = inputs
         self._requested_output_names = frozenset(requested_output_names)
         self._model_version = model_version
         self._flags = flags
         self._timeout = timeout
         self._preferred_memory = preferred_memory
-        self._trace = trace
-        self._parameters_text = json.dumps(self._parameters)
-        self._release_flags = 1
+        self._release_flags = None
         self._sender = InferenceResponseSender._of(None, ())
 
     @classmethod
@@ -150,6 +155,7 @@ class InferenceRequest(pybind.PybindObject):
         parameters: Mapping[str, Any],
         channel: ResponseChannel | None = None,
     ) -> Self:
+        # Made for every request of every client: nothing here that can be done later.
         request = cls.__new__(cls)
         request._inputs = list(inputs)
         request._requested_output_names = frozenset(requested_output_names)
@@ -159,10 +165,10 @@ class InferenceRequest(pybind.PybindObject):
         request._correlation_id = correlation_id
         request._flags = flags
         request._timeout = timeout
-        request._parameters = dict(parameters)
+        request._parameters = parameters
         request._parameters_text = ""
-        request._preferred_memory = None
-        request._release_flags = 1
+        request._preferred_memory = NO_PREFERENCE
+        request._release_flags = RELEASE_ALL
         request._sender = InferenceResponseSender._of(channel, request._requested_output_names)
         return request
 
@@ -182,6 +188,7 @@ class InferenceRequest(pybind.PybindObject):
                 "__qualname__": cls.__qualname__,
                 "__doc__": cls.__doc__,
                 "_host": host,
+                "_refused": [],
             },
         )
 
@@ -196,7 +203,7 @@ class InferenceRequest(pybind.PybindObject):
     @pybind.method("set[str]")
     def requested_output_names(self) -> set[str]:
         """What the client asked for; all outputs of the configuration if it asked for none."""
-        return set(self._requested_output_names)
+        return set(map(returned, self._requested_output_names))
 
     @pybind.method("str")
     def request_id(self) -> str:
@@ -215,7 +222,7 @@ class InferenceRequest(pybind.PybindObject):
 
     @pybind.method("None", UINT32)
     def set_flags(self, flags: int, /) -> None:
-        """Set what ``flags`` returns."""
+        """Set what ``flags`` returns; positional only."""
         self._flags = flags
 
     @pybind.method("int")
@@ -227,21 +234,21 @@ class InferenceRequest(pybind.PybindObject):
     def parameters(self) -> str:
         """The parameters as JSON text: without blanks if the server sent the request."""
         if not self._parameters_text:
-            self._parameters_text = compact(self._parameters)
+            text = compact(self._parameters)
+            # UnicodeDecodeError for half of a surrogate pair, which another model may have sent.
+            self._parameters_text = text.encode("utf-8", "surrogatepass").decode()
         return self._parameters_text
 
     @pybind.method("c_python_backend_utils.InferenceTrace")
     def trace(self) -> InferenceTrace:
         """The request's trace, to be handed to requests that are sent because of this one."""
-        try:
-            return self._trace
-        except AttributeError:
-            self._trace = InferenceTrace._of(None)
-            return self._trace
+        trace: InferenceTrace = InferenceTrace.__new__(InferenceTrace)
+        return trace
 
     @pybind.method("triton::backend::python::ResponseSender")
     def get_response_sender(self) -> InferenceResponseSender:
         """The sender that answers this request: the same object at every call."""
+        self._sender._keep()
         return self._sender
 
     @pybind.method("bool")
@@ -252,13 +259,17 @@ class InferenceRequest(pybind.PybindObject):
     @pybind.method("None", UINT32)
     def set_release_flags(self, flags: int, /) -> None:
         """With 2 (RESCHEDULE), and None in the list that ``execute`` returns, come back later."""
+        if self._release_flags is None:
+            raise TritonModelException(
+                deviations.OWN_REQUEST.text(
+                    "set_release_flags() of a request that the model has made itself",
+                    "Set those of a request that execute was given.",
+                )
+            )
         self._release_flags = flags
 
     @pybind.method("object", decoupled=(BOOL, False))
-    def exec(
-        self,
-        decoupled: bool = False,  # noqa: FBT001, FBT002 - NVIDIA's parameter
-    ) -> InferenceResponse | ResponseIterator:
+    def exec(self, decoupled: bool) -> InferenceResponse | ResponseIterator:  # noqa: FBT001
         """Send this request and wait for the response, or iterate over them if ``decoupled``.
 
         What goes wrong with the request is a response with an error. TritonModelException before
@@ -267,10 +278,7 @@ class InferenceRequest(pybind.PybindObject):
         return self._send(decoupled)
 
     @pybind.method("object", decoupled=(BOOL, False))
-    def async_exec(
-        self,
-        decoupled: bool = False,  # noqa: FBT001, FBT002 - NVIDIA's parameter
-    ) -> asyncio.Future[Any]:
+    def async_exec(self, decoupled: bool) -> asyncio.Future[Any]:  # noqa: FBT001
         """The same in an event loop; RuntimeError if none runs."""
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(None, self._send, decoupled)
@@ -278,19 +286,26 @@ class InferenceRequest(pybind.PybindObject):
     def _send(self, decoupled: bool) -> InferenceResponse | ResponseIterator:  # noqa: FBT001
         if self._host is None:
             raise TritonModelException("BLS is only supported during the 'execute' function.")
-        responses = self._host.infer(self, decoupled=decoupled)
-        if decoupled:
-            return ResponseIterator._of(responses)
-        response, _ = next(responses)
-        return response
+        call = self._host.infer(self, decoupled=decoupled)
+        if self._release_flags is None:
+            self._release_flags = RELEASE_ALL
+        # The first response is waited for in either case.
+        response, final = call.response()
+        if not decoupled:
+            return response
+        iterator = ResponseIterator._of(call, response, final=final)
+        if not call.was_taken:
+            for earlier in self._refused:
+                earlier._lose()
+            self._refused[:] = [iterator]
+        return iterator
 
 
 def _correlation_id(value: Any) -> int | str:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, int):
+    caster = UINT64 if isinstance(value, int) else STR if isinstance(value, str) else None
+    if caster is None:
         raise TritonModelException("Correlation ID must be integer or string")
-    number = UINT64.load(value)
-    if number is REFUSED:
+    loaded: int | str = caster.load(value)
+    if loaded is REFUSED:
         raise pybind.cast_error(value)
-    return int(number)
+    return loaded

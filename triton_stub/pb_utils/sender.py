@@ -32,6 +32,9 @@ class ResponseChannel(Protocol):
     def respond(self, response: InferenceResponse | None, *, final: bool) -> None:
         """Hand on a response, or with None the bare end."""
 
+    def keep(self) -> None:
+        """The model has asked for the sender: from now on it may answer from any thread."""
+
     def is_cancelled(self) -> bool:
         """True if the client does not want the answer any more."""
 
@@ -150,6 +153,11 @@ class InferenceResponseSender(pybind.PybindObject):
     def _is_open(self) -> bool:
         """True after a response without the final flag."""
         return self._sent > 0 and not self._closed
+
+    def _keep(self) -> None:
+        """The model has asked for this sender."""
+        if self._channel is not None:
+            self._channel.keep()
 
     def _fail(self, text: str) -> None:
         """Answer with an error, unless the final response was sent."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from triton_stub import deviations
 from triton_stub.pb_utils.errors import TritonModelException
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from triton_stub.pb_utils.host import Host
+    from triton_stub.pb_utils.host import Call, Host
     from triton_stub.pb_utils.logger import LogLevel, LogSink
     from triton_stub.pb_utils.metrics import MetricStore
     from triton_stub.pb_utils.request import InferenceRequest
-    from triton_stub.pb_utils.response import InferenceResponse
     from triton_stub.runtime.scope import ImportScope
 
 
@@ -29,6 +29,7 @@ class Services:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._log = _ModelLog(self, host.log)
+        self._pid = os.getpid()
         self.started = False
         self.open = False
         self.ended = False
@@ -51,9 +52,7 @@ class Services:
         self._check_started()
         return self._host.metrics
 
-    def infer(
-        self, request: InferenceRequest, *, decoupled: bool
-    ) -> Iterator[tuple[InferenceResponse, bool]]:
+    def infer(self, request: InferenceRequest, *, decoupled: bool) -> Call:
         """Send a request of the model's own; TritonModelException if it is too early or late."""
         if not self.open:
             raise TritonModelException("BLS is only supported during the 'execute' function.")
@@ -79,6 +78,14 @@ class Services:
         return self._host.is_model_ready(name, version)
 
     def _check_started(self) -> None:
+        if os.getpid() != self._pid:
+            raise TritonModelException(
+                deviations.FORKED_WORKER.text(
+                    "a worker that this model has forked asks the server for metrics or other "
+                    "models",
+                    "Do it in the model's own process.",
+                )
+            )
         if not self.started:
             raise TritonModelException(
                 deviations.TOO_EARLY.text(
