@@ -48,6 +48,50 @@ NO_RESCHEDULE = Deviation(
     stub="an error that says so, and the server's line in the log",
     why="a test must not hang",
 )
+IDLE_SEQUENCE = Deviation(
+    key="idle-sequence",
+    what="a request of an iterative model that is rescheduled later than "
+    "`max_sequence_idle_microseconds` after it came, or was rescheduled the last time",
+    server="has forgotten its sequence by then, mostly, and keeps the client waiting for ever",
+    stub="an error that says so, and the server's line in the log",
+    why="a test must not hang",
+)
+RESCHEDULED_AFTER_END = Deviation(
+    key="rescheduled-after-end",
+    what="a request that is rescheduled after its final response",
+    server="executes it again, and dies of the second answer",
+    stub="the line in the log, and an error for every later request",
+    why="a test must not crash",
+)
+FAILED_AFTER_END = Deviation(
+    key="failed-after-end",
+    what="in a model that is not decoupled, `execute` fails after a sender has sent the final flag",
+    server="frees the memory of that answer twice, and dies",
+    stub="the line in the log, and an error for every later request",
+    why="a test must not crash",
+)
+FAILED_WHILE_OPEN = Deviation(
+    key="failed-while-open",
+    what="in a model that is not decoupled, `execute` fails, or returns a response, after the "
+    "request's sender has sent one without the final flag",
+    server="sends two answers to one request, which clients cannot read",
+    stub="an error that says so",
+    why="a test must not pass",
+)
+CANCELLED_AFTER_END = Deviation(
+    key="cancelled-after-end",
+    what="`is_cancelled()` of a request that is answered already",
+    server="looks into memory that it has freed, and dies, or says anything",
+    stub="an error that says so",
+    why="a test must not crash",
+)
+OWN_REQUEST = Deviation(
+    key="own-request",
+    what="`is_cancelled()` and `set_release_flags()` of a request that the model has made itself",
+    server="dies of the first, and the model's process of the second",
+    stub="an error that says so",
+    why="a test must not crash",
+)
 OVERDUE = Deviation(
     key="overdue",
     what="a model that blocks, or keeps a request without answering it",
@@ -89,6 +133,14 @@ THREADS = Deviation(
     server="runs each in a process of its own, and loads them side by side",
     stub="a thread each, with an import scope of its own, loaded one after another",
     why="`breakpoint()` and tracebacks work",
+)
+CRASH = Deviation(
+    key="crash",
+    what="`os._exit` or a segmentation fault in a model",
+    server="loses the instance's process and says of every request that it is not healthy, until "
+    "the model is loaded again",
+    stub="the test run ends",
+    why="instances are threads",
 )
 EXACT_BATCH = Deviation(
     key="exact-batch",
