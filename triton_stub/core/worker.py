@@ -57,7 +57,8 @@ class Worker:
         # Requests that the model has kept, to answer them later from a thread of its own.
         self._late: set[Pending] = set()
         self._answered = threading.Condition()
-        # In place of a process: deviations.THREADS, deviations.SIGNALS, deviations.ENVIRONMENT.
+        # In place of a process: deviations.THREADS, deviations.SIGNALS, deviations.ENVIRONMENT,
+        # deviations.CRASH.
         # A daemon: a model that never returns must not keep the test run from ending.
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
