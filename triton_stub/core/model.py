@@ -83,14 +83,21 @@ class ServedModel:
         self.close()
         timeout = self._server.exit_timeout if timeout is None else timeout
         until = (time.monotonic() if since is None else since) + timeout
-        stuck = [
-            worker
-            for worker in self._workers
-            if not worker.given_up and not worker.join(max(0.0, until - time.monotonic()))
-        ]
+        try:
+            for worker in self._workers:
+                if not worker.given_up:
+                    worker.join(max(0.0, until - time.monotonic()))
+        except KeyboardInterrupt:
+            self._give_up("before the interrupt")
+            raise
+        return self._give_up(f"within {timeout:g} s")
+
+    def _give_up(self, when: str) -> bool:
+        """Give up what has not stopped; True if there is nothing of it."""
+        stuck = [worker for worker in self._workers if not worker.given_up and worker.is_alive()]
         for worker in stuck:
             text = deviations.EXIT_LIMIT.text(
-                f"model '{self.name}' did not stop within {timeout:g} s",
+                f"model '{self.name}' did not stop {when}",
                 f"Correct it, or raise exit_timeout if it needs longer. {worker.where()}",
             )
             self._log.note(LogLevel.ERROR, text)

@@ -85,10 +85,13 @@ class Worker:
         self.give_up(InferenceError(error.message))
         return error
 
-    def join(self, timeout: float) -> bool:
-        """Wait, for so many seconds at most, until the thread has ended; True if it has."""
+    def join(self, timeout: float) -> None:
+        """Wait, for so many seconds at most, until the instance has ended."""
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+
+    def is_alive(self) -> bool:
+        """True until the instance has ended."""
+        return self._thread.is_alive()
 
     def where(self) -> str:
         """Where the model is in its code, for people who wait for it."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _POOL = pytest.StashKey[EnginePool]()
 _LOG_START = pytest.StashKey[int]()
-_SAID = pytest.StashKey[list[str]]()
 _LOG_LINES = 40
 
 
@@ -65,12 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.rootpath, require=config.getoption("triton_require"), timeout=timeout(config)
     )
     config.stash[_POOL] = pool
-
-    def stop() -> None:
-        """For a session that never finishes."""
-        pool.stop()
-
-    config.add_cleanup(stop)
+    # For a session that never finishes.
+    config.add_cleanup(pool.stop)
 
 
 @pytest.fixture(scope="session")
@@ -142,16 +137,17 @@ def pytest_runtest_makereport(
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Stop the engines, so that what is said then can be told; also after Ctrl-C."""
-    interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
-    pool = session.config.stash[_POOL]
-    session.config.stash[_SAID] = pool.stop(interrupted=interrupted)
+    try:
+        session.config.stash[_POOL].stop(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+    except KeyboardInterrupt:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say why tests were skipped, without -rs, and what was wrong when the engines stopped."""
-    if said := config.stash.get(_SAID, []):
+    if said := config.stash[_POOL].said:
         terminalreporter.section("triton: models that were unloaded")
         for message in said:
             terminalreporter.write_line(message)

@@ -33,6 +33,8 @@ class EnginePool:
         self._root = root
         self._require = require
         self._timeout = timeout
+        #: Warnings and errors in the logs of engines while they were stopped.
+        self.said: list[str] = []
         self._engines: dict[EngineSpec, Engine] = {}
         self._failed: dict[EngineSpec, tuple[Exception, TracebackType | None]] = {}
 
@@ -55,27 +57,26 @@ class EnginePool:
         """What the engine for ``spec`` has logged so far; empty if it does not run."""
         return self._engines[spec].log() if spec in self._engines else ""
 
-    def stop(self, *, interrupted: bool = False) -> list[str]:
+    def stop(self, *, interrupted: bool = False) -> None:
         """Stop every engine, the last one first; also those after one that fails to stop.
 
-        What their logs then have in warnings and errors. Somebody who has ``interrupted`` the run
-        does not wait for a model that blocks.
+        Somebody who has ``interrupted`` the run does not wait for a model that blocks.
         """
-        said: list[str] = []
 
         def stop(engine: Engine) -> None:
             before = len(engine.log())
-            if interrupted and engine.name == "stub":
-                engine.stop(timeout=_IMPATIENCE)  # type: ignore[call-arg]
-            else:
-                engine.stop()
-            said.extend(complaints(engine.log()[before:]))
+            try:
+                if interrupted and engine.name == "stub":
+                    engine.stop(timeout=_IMPATIENCE)  # type: ignore[call-arg]
+                else:
+                    engine.stop()
+            finally:
+                self.said += complaints(engine.log()[before:])
 
         with ExitStack() as stack:
             for engine in self._engines.values():
                 stack.callback(stop, engine)
             self._engines.clear()
-        return said
 
     def _start(self, spec: EngineSpec) -> Engine:
         if spec.engine == "stub":
