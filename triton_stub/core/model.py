@@ -94,7 +94,9 @@ class ServedModel:
 
     def _give_up(self, when: str) -> bool:
         """Give up what has not stopped; True if there is nothing of it."""
-        stuck = [worker for worker in self._workers if not worker.given_up and worker.is_alive()]
+        stuck = [
+            worker for worker in self._workers if not worker.given_up and not worker.has_ended()
+        ]
         for worker in stuck:
             text = deviations.EXIT_LIMIT.text(
                 f"model '{self.name}' did not stop {when}",

@@ -60,7 +60,9 @@ class Worker:
         # In place of a process: deviations.THREADS, deviations.SIGNALS, deviations.ENVIRONMENT,
         # deviations.CRASH.
         # A daemon: a model that never returns must not keep the test run from ending.
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = threading.Thread(target=self._live, name=self.name, daemon=True)
+        # A thread whose join was interrupted says that it has ended (Python 3.11 and 3.12).
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Begin to load the model."""
@@ -87,11 +89,12 @@ class Worker:
 
     def join(self, timeout: float) -> None:
         """Wait, for so many seconds at most, until the instance has ended."""
-        self._thread.join(timeout)
+        if self._ended.wait(timeout):
+            self._thread.join()
 
-    def is_alive(self) -> bool:
-        """True until the instance has ended."""
-        return self._thread.is_alive()
+    def has_ended(self) -> bool:
+        """True if the instance has nothing to do any more."""
+        return self._ended.is_set()
 
     def where(self) -> str:
         """Where the model is in its code, for people who wait for it."""
@@ -110,6 +113,12 @@ class Worker:
         """Answer requests with an error."""
         for pending in batch:
             pending.answer.put(self._conversion.failure(pending.request, error))
+
+    def _live(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._ended.set()
 
     def _run(self) -> None:
         instance = self._instance

@@ -99,10 +99,15 @@ class Offspring:
             return
         with self._lock:
             self._threads.add(thread)
-        try:
-            start(thread)
-        finally:
+
+        def run() -> None:
+            # Before it starts another one, which will be the same.
             _tell(thread, daemon=daemon)
+            del vars(thread)["run"]
+            thread.run()
+
+        vars(thread)["run"] = run
+        start(thread)
 
     def start_process(self, child: BaseProcess, start: Callable[[BaseProcess], None]) -> None:
         """Start a process of the model."""
