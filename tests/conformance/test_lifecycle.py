@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from broken_models import both_engines, comparable, write_models
+from broken_models import both_engines, comparable, reasons, write_models
 from comparing import Engines, outcome
 from probing import log_line, probe, probe_stream
 
@@ -41,7 +39,8 @@ import triton_python_backend_utils as pb_utils
 SEEN = []
 
 def log(text):
-    pb_utils.Logger.log_info(text)
+    name = os.path.basename(os.path.dirname(os.path.dirname(__file__)))
+    pb_utils.Logger.log_info(f"{name}: {text}")
 
 def given(request):
     return request.inputs()[0].as_numpy().flatten()[0].decode()
@@ -268,117 +267,100 @@ def test_decoupled_probes_answer_out_of_order(engines: Engines) -> None:
 
 # Ends
 
-
-def lines_at_the_end(
-    folder: Path,
-    model: str,
-    config: str = CONFIG,
-    during: Callable[[Engine], object] = lambda _: None,
-) -> list[list[str]]:
-    """Start both engines, do something, stop them; the lines of the log that are the model's."""
-    write_models(folder, {"m": model}, config)
-    told = []
-    with both_engines(folder) as engines:
-        for engine in engines:
-            during(engine)
-            engine.stop()
-            lines = [log_line(line) for line in engine.log().splitlines()]
-            told.append([line for line in lines if "model.py:" in line])
-    return told
+FINALIZE = "    def finalize(self):\n        log('finalize')\n"
+ENDS: dict[str, tuple[str, str]] = {
+    "two": (HEAD + FINE + FINALIZE, TWO),
+    "one": (HEAD + FINE + FINALIZE, CONFIG),
+    "none": (HEAD + FINE, CONFIG),
+    "fails": (
+        HEAD + "    def initialize(self, args):\n        raise ValueError\n" + FINALIZE,
+        CONFIG,
+    ),
+    "loops": (HEAD + LOOPS, CONFIG),
+    "asks": (HEAD + FINE + BLS, CONFIG),
+    "raises": (HEAD + FINE + "    def finalize(self):\n        raise ValueError('boom')\n", CONFIG),
+    "waits": (HEAD + WAITS + FINALIZE, CONFIG),
+}
 
 
-@pytest.mark.rule("3.1-unload", "3.5-optional")
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """The logs of both engines, stopped while a request is being executed."""
+    folder = tmp_path_factory.mktemp("ends")
+    for name, (model, config) in ENDS.items():
+        write_models(folder / "models", {name: model}, config)
+    with both_engines(folder / "models") as engines:
+        return [log_until_the_end(engine, folder / engine.name) for engine in engines]
+
+
+def log_until_the_end(engine: Engine, go: Path) -> list[str]:
+    ask(engine, "loops")
+    with ThreadPoolExecutor(2) as pool:
+        answer = pool.submit(ask, engine, "waits", go)
+        until = time.monotonic() + 60
+        while "execute begins" not in engine.log():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        stopped = pool.submit(engine.stop)
+        threading.Event().wait(0.2)
+        go.touch()
+        assert answer.result() == "done"
+        stopped.result()
+    return [log_line(line) for line in engine.log().splitlines()]
+
+
+@pytest.mark.rule("3.1-unload", "3.5-optional", "3.5-loop-first", "3.5-services")
 @pytest.mark.parametrize(
-    ("model", "config", "count"),
-    [(FINE + FINALIZE, TWO, 2), (FINE + FINALIZE, CONFIG, 1), (FINE, CONFIG, 0)],
-    ids=["two instances", "one instance", "no finalize"],
+    ("model", "count"),
+    [("two", 2), ("one", 1), ("none", 0), ("fails", 0), ("loops", 1), ("asks", 1), ("waits", 3)],
 )
-def test_finalize_is_called_in_each_instance(
-    tmp_path: Path, model: str, config: str, count: int
-) -> None:
-    stub, native = lines_at_the_end(tmp_path, HEAD + model, config)
+def test_what_finalize_does(logs: list[list[str]], model: str, count: int) -> None:
+    stub, native = ([line for line in log if f'"{model}: ' in line] for log in logs)
     assert stub == native
     assert len(stub) == count
-
-
-@pytest.mark.rule("3.5-optional")
-def test_finalize_needs_an_initialize_that_has_succeeded(tmp_path: Path) -> None:
-    fails = HEAD + "    def initialize(self, args):\n        raise ValueError\n" + FINALIZE
-    stub, native = lines_at_the_end(tmp_path, fails)
-    assert stub == native == []
-
-
-@pytest.mark.rule("3.5-loop-first", "3.5-services")
-@pytest.mark.parametrize("model", [LOOPS, FINE + BLS], ids=["loop", "BLS"])
-def test_what_finalize_finds(tmp_path: Path, model: str) -> None:
-    stub, native = lines_at_the_end(
-        tmp_path, HEAD + model, during=lambda engine: outcome(lambda e: ask(e, "m"), engine)
-    )
-    assert stub == native
-    assert len(stub) == 1
+    if model == "waits":  # work in flight ends before
+        assert [line.rpartition(": ")[2] for line in stub] == [
+            'execute begins"', 'execute ends"', 'finalize"'
+        ]  # fmt: skip
 
 
 @pytest.mark.rule("3.5-swallowed")
-def test_what_finalize_raises_is_logged(tmp_path: Path) -> None:
-    model = HEAD + FINE + "    def finalize(self):\n        raise ValueError('boom')\n"
-    write_models(tmp_path, {"m": model}, CONFIG)
-    with both_engines(tmp_path) as engines:
-        for engine in engines:
-            engine.stop()
-            (line,) = (line for line in engine.log().splitlines() if "boom" in line)
-            assert line.startswith("I"), engine.name
-            assert "ValueError: boom\\n\\nAt:\\n" in line
+def test_what_finalize_raises_is_logged(logs: list[list[str]]) -> None:
+    for log in logs:
+        (line,) = (line for line in log if "boom" in line)
+        assert line.startswith("I")
+        assert "ValueError: boom\\n\\nAt:\\n" in line
 
 
-@pytest.mark.rule("3.1-unload")
-def test_work_in_flight_ends_before_finalize(tmp_path: Path) -> None:
-    def ends(engine: Engine) -> None:
-        go = tmp_path / engine.name
-        with ThreadPoolExecutor(2) as pool:
-            answer = pool.submit(ask, engine, "m", go)
-            until = time.monotonic() + 60
-            while "execute begins" not in engine.log():
-                assert time.monotonic() < until
-                time.sleep(0.01)
-            stopped = pool.submit(engine.stop)
-            threading.Event().wait(0.2)
-            go.touch()
-            assert answer.result() == "done"
-            stopped.result()
-
-    stub, native = lines_at_the_end(tmp_path / "models", HEAD + WAITS + FINALIZE, during=ends)
-    assert stub == native
-    assert [re.findall(r'"(.*)"', line) for line in stub][-1] == ["finalize"]
-    assert len(stub) == 3
-
-
-CRASH = HEAD + "    def execute(self, requests):\n        os._exit(7)\n" + FINALIZE
-AT_ONCE = HEAD + "    def initialize(self, args):\n        os._exit(7)\n"
+CRASHES = {
+    "later": HEAD + "    def execute(self, requests):\n        os._exit(7)\n" + FINALIZE,
+    "at_once": HEAD + "    def initialize(self, args):\n        os._exit(7)\n",
+}
 STARTS = """
 import sys
 import numpy as np
 from triton_stub import Server
 
-with Server(sys.argv[1]) as server:
-    server.model("m")(IN=np.array([b""], object))
+with Server(sys.argv[1], model_control_mode="explicit", startup_models=[sys.argv[2]]) as server:
+    server.model(sys.argv[2])(IN=np.array([b""], object))
 """
 
 
 @pytest.mark.deviation("crash")
 @pytest.mark.rule("3.9-unhealthy", "3.9-no-restart", "3.5-crash", "3.3-hard-exit")
-@pytest.mark.parametrize("model", [CRASH, AT_ONCE], ids=["execute", "initialize"])
-def test_a_process_that_ends(tmp_path: Path, model: str) -> None:
-    write_models(tmp_path, {"m": model}, CONFIG)
-    with NativeEngine(tmp_path, options=["--exit-on-error=false"]) as native:
-        unhealthy = "Stub process 'm_0' is not healthy."
-        if model == CRASH:
-            for _ in range(2):
-                assert outcome(lambda engine: ask(engine, "m"), native)["error"] == unhealthy
-        else:
-            assert unhealthy in str(native.client().get_model_repository_index())
+def test_a_process_that_ends(tmp_path: Path) -> None:
+    write_models(tmp_path, CRASHES, CONFIG)
+    # The server would wait half a minute for the process that is gone.
+    options = ["--exit-on-error=false", "--exit-timeout-secs=1"]
+    with NativeEngine(tmp_path, options=options) as native:
+        for _ in range(2):
+            told = outcome(lambda engine: ask(engine, "later"), native)
+            assert told["error"] == "Stub process 'later_0' is not healthy."
+        assert "Stub process 'at_once_0' is not healthy." in reasons(native)["at_once"]
     assert "finalize" not in native.log()
-    command = [sys.executable, "-c", STARTS, str(tmp_path)]
-    assert subprocess.run(command, check=False, timeout=60).returncode == 7
+    for name in CRASHES:
+        command = [sys.executable, "-c", STARTS, str(tmp_path), name]
+        assert subprocess.run(command, check=False, timeout=60).returncode == 7
 
 
 @pytest.mark.rule("3.1.1-print")
