@@ -259,6 +259,13 @@ MISSING_MODEL_FILE = Deviation(
     stub="an error that says so",
     why="a test must not hang",
 )
+ODD_DECOUPLED = Deviation(
+    key="odd-decoupled",
+    what='`set_model_transaction_policy({"decoupled": 1})`: no bool',
+    server="ends, with all of its models",
+    stub="the model does not load",
+    why="a test must not crash",
+)
 UNKNOWN_DATATYPE = Deviation(
     key="unknown-datatype",
     what="a `data_type` that is a number without a name",

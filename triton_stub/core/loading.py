@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from triton_stub import config as model_config
+from triton_stub import deviations
+from triton_stub.core import sequences
 from triton_stub.core.host import InstanceHost
 from triton_stub.errors import ConfigError, LoadError, StatusCode, UnsupportedFeatureError
 from triton_stub.pb_utils.logger import LogLevel
@@ -92,7 +94,15 @@ def _completed(directory: Path, version: int, settings: Settings, server: Server
         f"ignored as the real server ignores it: {reason}",
     )
     told = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    file_name = value.get("default_model_filename", "") if isinstance(value, dict) else ""
+    fields = value if isinstance(value, dict) else {}
+    policy = fields.get("model_transaction_policy")
+    if isinstance(policy, dict) and not isinstance(policy.get("decoupled", False), bool):
+        raise LoadError(
+            deviations.ODD_DECOUPLED.text(
+                f"auto_complete_config sets decoupled to {policy['decoupled']!r}", "Use a bool."
+            )
+        )
+    file_name = fields.get("default_model_filename", "")
     if not isinstance(file_name, str):
         raise LoadError("attempt to access JSON non-string as string")
     return Settings(settings.config, told, file_name)
@@ -138,7 +148,7 @@ def check_supported(config: Any) -> None:
     """Refuse what would run under other rules than the server's: UnsupportedFeatureError."""
     batching = config.dynamic_batching
     asked = {
-        "sequence_batching": config.HasField("sequence_batching"),
+        **dict.fromkeys(sequences.unsupported(config), True),
         "ensemble_scheduling": config.HasField("ensemble_scheduling")
         or config.platform == "ensemble",
         "dynamic_batching.priority_levels": batching.priority_levels > 0,

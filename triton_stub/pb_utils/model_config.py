@@ -142,10 +142,7 @@ def _check_keys(config: Any, kind: str, entry: dict[str, Any], allowed: tuple[st
 def _check_agreement(
     config: Any, kind: str, entry: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...]
 ) -> None:
-    if (
-        current["data_type"] != "TYPE_INVALID"
-        and current["data_type"] != entry["data_type"]
-    ):  # fmt: skip
+    if current["data_type"] != "TYPE_INVALID" and current["data_type"] != entry["data_type"]:
         raise ValueError(
             "unable to load model '"
             + config["name"]
