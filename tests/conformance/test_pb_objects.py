@@ -266,6 +266,80 @@ pb_utils.TRITONSERVER_MEMORY_CPU is c.MemoryType.TRITONSERVER_MEMORY_CPU
 pb_utils.PreferredMemory()
 pb_utils.PreferredMemory(1)
 pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 'a')
+# 1.4-metric-family 2.11-kind-type
+pb_utils.MetricFamily()
+pb_utils.MetricFamily('n', 'd', 0)
+pb_utils.MetricFamily(None, 'd', pb_utils.MetricFamily.GAUGE)
+pb_utils.MetricFamily(name='n', description='d', kind=pb_utils.MetricFamily.GAUGE, more=1)
+# 1.4-family-metric
+F = pb_utils.MetricFamily; F('objects_f', 'd', F.GAUGE).Metric({}, None, 3)
+F = pb_utils.MetricFamily; F('objects_f', 'd', F.GAUGE).Metric(label={})
+# 1.4-metric trap-11
+F = pb_utils.MetricFamily; f = F('objects_f', 'd', F.GAUGE); f.Metric().increment()
+F = pb_utils.MetricFamily; f = F('objects_f', 'd', F.GAUGE); f.Metric().set(value=1.0)
+F = pb_utils.MetricFamily; f = F('objects_f', 'd', F.GAUGE); f.Metric().observe('1')
+F = pb_utils.MetricFamily; f = F('objects_f', 'd', F.GAUGE); f.Metric().value(1)
+# 1.4-load-model 1.2-load-model
+pb_utils.load_model()
+pb_utils.load_model(name='m')
+pb_utils.load_model('m', None)
+# 1.4-unload-model 1.2-unload-model 1.4-bool
+pb_utils.unload_model()
+pb_utils.unload_model('m', None)
+# 1.4-is-model-ready 1.2-is-model-ready
+pb_utils.is_model_ready()
+pb_utils.is_model_ready('m', 1)
+pb_utils.is_model_ready('probe'), pb_utils.is_model_ready(model_name='nothing')
+# 1.4-send 2.8-types
+request.get_response_sender().send(3)
+request.get_response_sender().send(response=R(), flag=1)
+request.get_response_sender().send(R(), 1, 2)
+request.get_response_sender().send(flags=-1)
+# 1.4-set-flags trap-11
+request.set_flags(-1)
+request.set_flags(2 ** 32)
+request.set_flags(1.0)
+request.set_flags()
+# 1.4-exec
+request.exec(1, 2)
+request.async_exec(decouple=True)
+request.exec(decoupled=None)
+# 1.4-request 2.5-type-errors
+Q()
+Q(inputs=[], requested_output_names=[])
+Q(model_name='m', inputs=[], requested_output_names='abc')
+Q(model_name='m', inputs=[np.zeros(1)], requested_output_names=[])
+Q(model_name='m', inputs=[], requested_output_names={'a'})
+Q(model_name='m', inputs=[], requested_output_names=[], priority=1)
+Q(model_name='m', inputs=[], requested_output_names=[], flags=-1)
+Q(model_name='m', inputs=[], requested_output_names=[], timeout=1.5)
+Q(model_name='m', inputs=[], requested_output_names=[], model_version='1')
+Q(model_name='m', inputs=[], requested_output_names=[], trace=None)
+Q(model_name='m', inputs=[], requested_output_names=[], request_id=None)
+Q(model_name='m', inputs=[], requested_output_names=[], correlation_id=None)
+# 2.5-parameters-type
+Q(model_name='m', inputs=[], requested_output_names=[], parameters=[])
+# 2.5-parameter-keys
+Q(model_name='m', inputs=[], requested_output_names=[], parameters={1: 2})
+# 2.5-parameter-values
+Q(model_name='m', inputs=[], requested_output_names=[], parameters={'a': 1.5})
+Q(model_name='m', inputs=[], requested_output_names=[], parameters={'a': None})
+# 2.5-parameters
+Q(model_name='m', inputs=[], requested_output_names=[], parameters={'a': 1, 'b': 'ü'}).parameters()
+# 2.5-correlation-id
+Q(model_name='m', inputs=[], requested_output_names=[], correlation_id=1.5)
+Q(model_name='m', inputs=[], requested_output_names=[], correlation_id=-1)
+Q(model_name='m', inputs=[], requested_output_names=[], correlation_id=2 ** 64)
+Q(model_name='m', inputs=[], requested_output_names=[], correlation_id=True).correlation_id()
+Q(model_name='m', inputs=[], requested_output_names=[], correlation_id='a').correlation_id()
+# 2.5-none-input
+Q(model_name='m', inputs=[None], requested_output_names=[], request_id='q')
+# 2.5-empty-output
+Q(model_name='m', inputs=[], requested_output_names=[''], request_id='q')
+# 2.5-flags 2.5-timeout
+q = Q(model_name='m', inputs=[], requested_output_names=[], flags=3); q.set_flags(4); q.flags()
+Q('i', 7, [], ['a', 'b', 'a'], 'm', 1, 2, 3).requested_output_names() == {'a', 'b'}
+Q('i', 7, [], [], 'm', 1, 2, 3).timeout(), Q('i', 7, [], [], 'm').request_id()
 # 1.3-shared-memory
 type(c.shared_memory), type(c.shared_memory.free_memory())
 # 1.1-c-module-only

@@ -66,7 +66,7 @@ class ResponseIterator(pybind.PybindObject):
             self._index = 0
         return self
 
-    @pybind.method("triton::backend::python::InferenceResponse")
+    @pybind.method("c_python_backend_utils.InferenceResponse")
     def __next__(self) -> InferenceResponse:
         """Wait for the next response; that at the end of a decoupled model's may be empty."""
         if self._finished:
