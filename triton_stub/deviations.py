@@ -154,7 +154,8 @@ COMPUTED_IMPORTS = Deviation(
     what="`pickle` of the model's own classes, `sys.modules[__name__]`, `sys.path` or `sys.argv` "
     "inside `execute`",
     server="has the model's own",
-    stub="those of the test run; an `import` and `importlib.import_module` find the model's modules",
+    stub="those of the test run; an `import` and `importlib.import_module` find the model's "
+    "modules",
     why="other models share the process",
 )
 WORKING_DIRECTORY = Deviation(
@@ -198,6 +199,13 @@ WARMUP = Deviation(
     server="runs the samples before the model is ready",
     stub="ignored with a warning",
     why="not yet imitated",
+)
+NOT_IMITATED = Deviation(
+    key="not-imitated",
+    what="sequences that are not iterative, ensembles, priorities, queue policies, other backends",
+    server="has them",
+    stub="refused when the model is loaded, by name",
+    why="not yet imitated, and under other rules a test would show nothing",
 )
 REMOVED_SERIES = Deviation(
     key="removed-series",

@@ -91,6 +91,15 @@ FINALIZES = HEAD + (
 DEEP = execute("return self.deep()") + method("deep", "", "raise KeyError('deep')")
 NAMED = 'instance_group [ { name: "named" }, { count: 2 } ]'
 
+SEQUENCES = """
+sequence_batching {
+    control_input {
+        name: "START"
+        control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] }
+    }
+}
+"""
+
 MODELS: dict[str, tuple[str, str]] = {
     "import_from": ("from triton_python_backend_utils import Tensor\n", CONFIG),
     "annotation": (HEAD + "    def f(self, t: pb_utils.Tensor): pass\n", CONFIG),
@@ -144,5 +153,9 @@ MODELS: dict[str, tuple[str, str]] = {
     ),
     "bls_in_initialize": (BLS_IN_INITIALIZE, CONFIG),
     "finalizes": (FINALIZES, CONFIG),
+    "sequence": (
+        execute("return [out(sorted(t.name() for t in requests[0].inputs()))]"),
+        CONFIG + SEQUENCES,
+    ),
     "exits": (execute("import sys", "sys.exit(3)"), CONFIG),
 }

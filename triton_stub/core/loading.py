@@ -145,7 +145,10 @@ def _environment(path: str | None, directory: Path) -> str | None:
 
 
 def check_supported(config: Any) -> None:
-    """Refuse what would run under other rules than the server's: UnsupportedFeatureError."""
+    """Refuse what would run under other rules than the server's: UnsupportedFeatureError.
+
+    See ``deviations.NOT_IMITATED``.
+    """
     batching = config.dynamic_batching
     asked = {
         **dict.fromkeys(sequences.unsupported(config), True),
