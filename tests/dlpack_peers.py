@@ -102,7 +102,7 @@ class Peer:
         self.device = device
         self.told = device if told is None else told
         kind = self.array.dtype
-        self.dtype = dtype or (CODES[kind.kind], 8 * kind.itemsize, 1)
+        self.dtype = dtype or (CODES.get(kind.kind, 0), 8 * kind.itemsize, 1)
         self.strides = strides
         self.offset = offset
         self.deleter = deleter

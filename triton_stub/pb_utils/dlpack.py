@@ -155,7 +155,7 @@ def _of_gpu(source: Any) -> Received:
     # deviations.GPU_ARRAYS
     if not hasattr(source, "__array__"):
         raise TritonModelException("Failed to get current CUDA device id.")
-    values: Array = np.ascontiguousarray(source.__array__()).reshape(source.shape)
+    values: Array = np.array(source, order="C")
     datatype = datatypes.from_dtype(values.dtype)
     if datatype is None or datatype is datatypes.BYTES:
         raise TritonModelException("Dtype is invalid.")
