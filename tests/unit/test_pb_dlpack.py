@@ -148,6 +148,7 @@ def test_memory_is_given_back_with_the_last_reference():
 
 def test_what_is_refused_is_given_back_by_its_producer():
     refusal(Peer(np.eye(2).T[:, ::-1], label="refused"))
+    gc.collect()  # the traceback
     assert peers.deleted == ["refused"]
 
 
