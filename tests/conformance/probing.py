@@ -11,6 +11,7 @@ The code runs in ``models/probe`` (``probe_decoupled``, ``probe_async``), which 
     request, self        this request, the model; ``self.kept`` is a dict for later probes
     by_name              pb_utils.get_input_tensor_by_name
     sent                 a list: tensors to send beside the answer (see ``probe_sent``)
+    attempt              attempt(call, *args) is the repr of the result, or what was raised
 
 and ``ast asyncio copy gc json os pickle sys threading time weakref``.
 """

@@ -2,8 +2,8 @@
 
 TOLD is the ``repr`` of the last expression, or the type and text of what was raised. Whatever the
 code puts into the list ``sent`` is sent beside it: Triton checks no output, so OUT may be of any
-type. In ``probe_decoupled`` the code also has ``sender``, and TOLD comes with the final flag,
-unless the code says ``silent = True``. In ``probe_async`` it may ``await``.
+type. In ``probe_decoupled`` the code also has ``sender``, and TOLD comes with the final flag. In
+``probe_async`` it may ``await``. If the code says ``silent = True``, it answers the request itself.
 """
 
 import ast
@@ -41,7 +41,8 @@ class TritonPythonModel:
         responses = []
         for request in requests:
             names = self.names(request)
-            responses.append(response(run(names), names))
+            told = run(names)
+            responses.append(None if names.get("silent") else response(told, names))
         return responses
 
     async def execute_async(self, requests):
@@ -73,6 +74,7 @@ class TritonPythonModel:
             "c": c,
             "np": np,
             "by_name": by_name,
+            "attempt": attempt,
             "request": request,
             "self": self,
             "sent": [],
@@ -92,6 +94,14 @@ def run(names):
             exec(part, names)
         return repr(eval(last, names))
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+        return described(error)
+
+
+def attempt(call, *args, **kwargs):
+    """What a call comes to, as text."""
+    try:
+        return repr(call(*args, **kwargs))
+    except Exception as error:  # noqa: BLE001
         return described(error)
 
 
