@@ -81,7 +81,7 @@ class Results:
         if list(_own([item])):
             # Hypothesis' own plugin keeps what a test with @given says of itself.
             told = getattr(item, "hypothesis_statistics", "")
-            self._examples += sum(map(int, re.findall(r"(\d+) passing examples", told)))
+            self._examples += sum(map(int, re.findall(r"(\d+) passing", told)))
             self._examples += sum(
                 example["status"] == "valid"
                 for statistics in drawn
