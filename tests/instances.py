@@ -119,7 +119,7 @@ class Client:
     def is_cancelled(self) -> bool:
         return self.cancelled
 
-    def abandon(self) -> None:
+    def abandon(self, sent: int, instead: str | None) -> None:
         self.abandoned = True
 
 

@@ -368,28 +368,34 @@ def test_a_model_that_blocks_is_given_up_and_nobody_waits(gated, log):
     assert running(model.name) == []
 
 
-def test_a_cancelled_request_drops_out_and_its_neighbours_are_answered(gated):
+def test_what_is_cancelled_in_a_batch_that_waits_is_executed(gated):
     model, gate = gated
     first = model.submit(request())
     gate.wait_for_somebody()
-    assert not first.cancel()
-    cancelled, kept = model.submit(request(2 * ONE)), model.submit(request(3 * ONE))
-    assert cancelled.cancel()
+    cancelled = model.submit(request(2 * ONE))
+    cancelled.cancel()
     gate.opened.set()
     first.result(TIMEOUT)
+    assert cancelled.result(TIMEOUT).result()["OUT"].tolist() == [[4]]
+
+
+def test_what_is_cancelled_behind_the_batches_that_wait_is_not_executed(gated):
+    model, gate = gated
+    model.submit(request())
+    gate.wait_for_somebody()
+    for _ in range(2):  # batches as large as they can be
+        model.submit(request(np.ones((8, 1), np.float32)))
+    cancelled, kept = model.submit(request(request_id="x7")), model.submit(request(3 * ONE))
+    cancelled.cancel()
+    gate.opened.set()
     assert kept.result(TIMEOUT).result()["OUT"].tolist() == [[6]]
-    assert model.statistics.to_dict()["inference_count"] == 2
-
-
-def test_a_batch_that_is_cancelled_as_a_whole_is_not_executed(gated):
-    model, gate = gated
-    first = model.submit(request())
-    gate.wait_for_somebody()
-    assert model.submit(request()).cancel()
-    gate.opened.set()
-    first.result(TIMEOUT)
+    response = cancelled.result(TIMEOUT)
+    assert (response.error.message, response.error.code) == ("", StatusCode.CANCELLED)
+    assert response.request_id == "x7"
     model.unload()
-    assert model.statistics.to_dict()["execution_count"] == 1
+    counts = model.statistics.to_dict()
+    assert counts["inference_count"] == 18
+    assert counts["inference_stats"]["fail"]["count"] == 1
 
 
 def test_a_defect_of_ours_is_an_answer(make, log, monkeypatch):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from triton_stub import deviations
 from triton_stub.core.responses import Responses
 from triton_stub.errors import InferenceError, StatusCode
 
@@ -23,19 +23,49 @@ if TYPE_CHECKING:
     from triton_stub.core.validation import ValidatedRequest
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# Of a request that is rescheduled: core ``src/infer_request.cc``.
+NOT_HANDLED = (
+    "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is not "
+    "configured to handle such a flag."
+)
+
+
 class Pending:
-    """A request that waits for its execution. ``enqueued`` is in ``time.monotonic_ns``."""
+    """A request that waits for its execution. ``enqueued`` is in ``time.monotonic_ns``.
 
-    request: InferenceRequest
-    validated: ValidatedRequest
-    enqueued: int = field(default_factory=time.monotonic_ns)
-    answer: Responses = field(default_factory=Responses)
+    ``correlation_id`` and ``flags`` are the client's, unless the scheduler sets its own. A
+    request that only fills a gap in a batch ``is_null``: nobody waits for its answer.
+    """
 
-    @property
-    def batch_size(self) -> int:
-        """Rows that the request adds to a batch; 1 on a model without batching."""
-        return max(1, self.validated.batch_size)
+    __slots__ = (
+        "answer",
+        "batch_size",
+        "correlation_id",
+        "enqueued",
+        "flags",
+        "is_null",
+        "request",
+        "validated",
+    )
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        validated: ValidatedRequest,
+        enqueued: int | None = None,
+        answer: Responses | None = None,
+        *,
+        is_null: bool = False,
+    ) -> None:
+        self.request = request
+        self.validated = validated
+        self.enqueued = time.monotonic_ns() if enqueued is None else enqueued
+        self.answer = Responses() if answer is None else answer
+        #: Rows that the request adds to a batch; 1 on a model without batching.
+        self.batch_size = validated.batch_size or 1
+        self.correlation_id = request.correlation_id
+        self.flags = request.flags
+        self.is_null = is_null
 
 
 class BatchPolicy:
@@ -43,11 +73,11 @@ class BatchPolicy:
 
     def __init__(self, config: Any) -> None:
         self._max_batch_size: int = config.max_batch_size
-        self._dynamic = (
-            config.WhichOneof("scheduling_choice") == "dynamic_batching"
-            and self._max_batch_size > 0
-        )
-        batching = config.dynamic_batching
+        choice = config.WhichOneof("scheduling_choice")
+        # The oldest sequences of an instance go through a dynamic batcher of their own.
+        oldest = choice == "sequence_batching" and config.sequence_batching.HasField("oldest")
+        self._dynamic: bool = (choice == "dynamic_batching" or oldest) and self._max_batch_size > 0
+        batching = config.sequence_batching.oldest if oldest else config.dynamic_batching
         self._preferred = frozenset(batching.preferred_batch_size) or {self._max_batch_size}
         self._largest: int = max(self._preferred)
         self._delay_ns: int = batching.max_queue_delay_microseconds * 1000
@@ -71,11 +101,11 @@ class BatchPolicy:
         for pending in queue:
             grown = size + pending.batch_size
             if count == 0:
-                group = self._group(pending)
+                group = self.group(pending)
             else:
                 if grown > self._largest and best == 0:
                     best = count
-                if grown > self._max_batch_size or self._group(pending) != group:
+                if grown > self._max_batch_size or self.group(pending) != group:
                     closed = True
                     break
             size, count = grown, count + 1
@@ -104,14 +134,24 @@ class BatchPolicy:
                 f"they have {rows} rows in all, and max_batch_size is {self._max_batch_size}. "
                 "Send fewer, or raise max_batch_size"
             )
-        if any(self._group(pending) != self._group(batch[0]) for pending in batch):
+        if any(self.group(pending) != self.group(batch[0]) for pending in batch):
             return (
                 "it puts requests together only if they have the same inputs and the same "
                 "variable dimensions. Send equal ones, or set allow_ragged_batch"
             )
         return None
 
-    def _group(self, pending: Pending) -> object:
+    @property
+    def is_dynamic(self) -> bool:
+        """True if requests are looked at, and put together, before they are taken."""
+        return self._dynamic
+
+    def fits(self, rows: int, first: Pending, pending: Pending) -> bool:
+        """True if a batch of so many rows that begins with ``first`` can grow by another one."""
+        fits: bool = rows + pending.batch_size <= self._max_batch_size
+        return fits and bool(self.group(pending) == self.group(first))
+
+    def group(self, pending: Pending) -> object:
         """Requests are batched together only if this is equal."""
         if not self._same_shape and not self._same_inputs:
             return None
@@ -122,14 +162,42 @@ class BatchPolicy:
         }
 
 
+class _Payload:
+    """A batch that waits for an instance."""
+
+    __slots__ = ("count", "first", "rows")
+
+    def __init__(self, first: Pending) -> None:
+        self.first = first
+        self.count = 1
+        self.rows = first.batch_size
+
+
 class Batcher:
-    """The queue of one model, shared by its instances."""
+    """The queue of one model, shared by its instances.
+
+    ``drop`` answers a request that was cancelled in the queue. The dynamic batcher looks at each
+    request when it puts it into a batch, which it does ahead of time: two batches for each
+    instance wait, and their requests are executed whether they are cancelled or not. Without
+    dynamic batching every request is.
+    """
+
+    is_iterative = False
 
     def __init__(
-        self, policy: BatchPolicy, *, clock: Callable[[], int] = time.monotonic_ns
+        self,
+        policy: BatchPolicy,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        instances: int = 1,
+        drop: Callable[[Pending], None] = lambda _: None,
     ) -> None:
         self._policy = policy
         self._clock = clock
+        self._drop = drop
+        self._most_payloads = 2 * instances
+        # Of the head of the queue.
+        self._payloads: deque[_Payload] = deque()
         self._changed = threading.Condition()
         self._queue: deque[Pending] = deque()
         self._formed: deque[list[Pending]] = deque()
@@ -140,7 +208,24 @@ class Batcher:
         with self._changed:
             self._refuse_if_closed(pending)
             self._queue.append(pending)
+            if self._policy.is_dynamic:
+                self._look_ahead()
             self._changed.notify()
+
+    def reschedule(self, pending: Pending) -> str:  # noqa: ARG002 - another scheduler does it
+        """Why a request is not executed again."""
+        return NOT_HANDLED
+
+    def instead(self, pending: Pending) -> str:  # noqa: ARG002 - as above
+        """What the client of such a request gets if the model does not answer it, either."""
+        return deviations.NO_RESCHEDULE.text(
+            "the model asks for this request to be rescheduled, which the server does only with "
+            "`sequence_batching { iterative_sequence: true }`",
+            "Answer the request, or configure that.",
+        )
+
+    def release(self, pending: Pending) -> None:
+        """A request has been executed, and is not rescheduled."""
 
     def put_batch(self, batch: Sequence[Pending]) -> None:
         """Queue requests that shall be executed together, before all others.
@@ -159,7 +244,7 @@ class Batcher:
             self._formed.append(list(batch))
             self._changed.notify()
 
-    def next_batch(self) -> list[Pending] | None:
+    def next_batch(self, instance: int = 0) -> list[Pending] | None:  # noqa: ARG002 - as above
         """Wait for the next batch; None when the queue is closed and nothing is left to do."""
         with self._changed:
             while True:
@@ -173,6 +258,8 @@ class Batcher:
                         count = len(self._queue)
                     if count:
                         batch = [self._queue.popleft() for _ in range(count)]
+                        if self._policy.is_dynamic:
+                            self._take(count)
                         if self._queue:
                             self._changed.notify()  # another instance may be idle
                         return batch
@@ -193,12 +280,51 @@ class Batcher:
             left = [pending for batch in (*self._formed, self._queue) for pending in batch]
             self._formed.clear()
             self._queue.clear()
+            self._payloads.clear()
             return left
+
+    def _look_ahead(self) -> None:
+        """Put what is queued into the batches that wait, and drop what is cancelled by then."""
+        seen = sum(payload.count for payload in self._payloads)
+        last = self._payloads[-1] if len(self._payloads) not in (0, self._most_payloads) else None
+        while seen < len(self._queue):
+            if last is None and len(self._payloads) == self._most_payloads:
+                return  # no room for any more
+            pending = self._queue[seen]
+            if pending.answer.cancelled:
+                del self._queue[seen]
+                self._drop(pending)
+                continue
+            if last is not None and self._policy.fits(last.rows, last.first, pending):
+                last.count += 1
+                last.rows += pending.batch_size
+            elif len(self._payloads) < self._most_payloads:
+                last = _Payload(pending)
+                self._payloads.append(last)
+            else:
+                return
+            seen += 1
+
+    def _take(self, count: int) -> None:
+        """So many requests of the head are gone."""
+        while count and self._payloads:
+            payload = self._payloads[0]
+            taken = min(count, payload.count)
+            payload.count -= taken
+            count -= taken
+            if not payload.count:
+                self._payloads.popleft()
+        self._look_ahead()
 
     def _refuse_if_closed(self, pending: Pending) -> None:
         if self._closed:
-            raise InferenceError(
-                f"{pending.request.log_prefix}Server is stopping, scheduler for model has "
-                "stopped accepting new inference requests",
-                StatusCode.UNAVAILABLE,
-            )
+            refuse_late(pending)
+
+
+def refuse_late(pending: Pending) -> NoReturn:
+    """A request comes after the end of its model: InferenceError in the server's words."""
+    raise InferenceError(
+        f"{pending.request.log_prefix}Server is stopping, scheduler for model has stopped "
+        "accepting new inference requests",
+        StatusCode.UNAVAILABLE,
+    )

@@ -11,8 +11,6 @@ from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from triton_stub.core.batcher import Pending
     from triton_stub.core.request import InferenceRequest
     from triton_stub.deviations import Deviation
@@ -41,7 +39,6 @@ class Conversion:
         self,
         pending: Pending,
         request_class: type[pb_utils.InferenceRequest],
-        channel: Channel,
     ) -> pb_utils.InferenceRequest:
         """The request as ``execute`` gets it."""
         request, validated = pending.request, pending.validated
@@ -60,11 +57,11 @@ class Conversion:
             model_name=self._name,
             model_version=int(self._version),
             request_id=request.request_id,
-            correlation_id=request.correlation_id,
-            flags=request.flags,
+            correlation_id=pending.correlation_id,
+            flags=pending.flags,
             timeout=request.timeout,
             parameters=request.parameters,
-            channel=channel,
+            channel=Channel(pending, self),
         )
 
     def from_model(
@@ -121,23 +118,18 @@ class Conversion:
 class Channel:
     """The way from a model back to the client of one request."""
 
-    __slots__ = ("_closed", "_conversion", "_pending", "_sent", "decoupled")
+    __slots__ = ("_conversion", "_pending", "decoupled")
 
-    def __init__(
-        self, pending: Pending, conversion: Conversion, closed: Callable[[Pending], None]
-    ) -> None:
+    def __init__(self, pending: Pending, conversion: Conversion) -> None:
         self.decoupled = conversion.decoupled
         self._pending = pending
         self._conversion = conversion
-        self._closed = closed
-        self._sent = False
 
     def respond(self, response: pb_utils.InferenceResponse | None, *, final: bool) -> None:
         """Hand on a response, or with None the bare end."""
         self._check_process(deviations.FORKED_SENDER, "a response is sent")
         request = self._pending.request
-        self._sent = True
-        self._put(
+        self._pending.answer.put(
             self._conversion.end(request)
             if response is None
             else self._conversion.from_model(request, response, final=final)
@@ -160,9 +152,11 @@ class Channel:
         self._check_process(deviations.FORKED_WORKER, "is_cancelled() is called")
         return self._pending.answer.cancelled
 
-    def abandon(self) -> None:
+    def abandon(self, sent: int, instead: str | None) -> None:
         """Nobody is left who could send the final response: the server's client would hang."""
-        if self._sent or self.decoupled:
+        if instead is not None:
+            text = instead
+        elif sent or self.decoupled:
             text = deviations.NO_ANSWER.text(
                 "the response sender of this request is gone, and no final response was sent",
                 "Send it with flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL.",
@@ -172,9 +166,6 @@ class Channel:
                 "execute returned None for this request, so it is never answered",
                 "Return one InferenceResponse for each request.",
             )
-        self._put(self._conversion.failure(self._pending.request, InferenceError(text)))
-
-    def _put(self, response: InferenceResponse) -> None:
-        self._pending.answer.put(response)
-        if response.final:
-            self._closed(self._pending)
+        if text:
+            failure = self._conversion.failure(self._pending.request, InferenceError(text))
+            self._pending.answer.put(failure)

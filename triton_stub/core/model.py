@@ -9,11 +9,13 @@ from triton_stub import config as model_config
 from triton_stub import datatypes, deviations
 from triton_stub.core.batcher import Batcher, BatchPolicy, Pending
 from triton_stub.core.loading import check_supported, warn_of_ignored
+from triton_stub.core.request import InferenceResponse
 from triton_stub.core.responses import Responses
+from triton_stub.core.sequences import IterativeBatcher
 from triton_stub.core.statistics import Statistics
 from triton_stub.core.validation import Validator
 from triton_stub.core.worker import Worker
-from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.errors import InferenceError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.runtime.instance import InstanceSpec
 
@@ -45,7 +47,8 @@ class ServedModel:
         self._directory = directory
         self._settings = settings
         self._validator = Validator(config)
-        self._batcher = Batcher(BatchPolicy(config))
+        self._specs = self._instance_specs()
+        self._batcher = self._new_batcher()
         self._workers: list[Worker] = []
 
     def load(self) -> None:
@@ -53,8 +56,8 @@ class ServedModel:
         check_supported(self.config)
         warn_of_ignored(self.config, self._log)
         self._workers = [
-            Worker(spec, self.config, self._batcher, self.statistics, self._server)
-            for spec in self._instance_specs()
+            Worker(spec, self.config, self._batcher, self.statistics, self._server, number=number)
+            for number, spec in enumerate(self._specs)
         ]
         try:
             for worker in self._workers:
@@ -108,6 +111,19 @@ class ServedModel:
             worker.refuse(self._batcher.drain(), error)
         return not stuck
 
+    def ready(self) -> bool:
+        """True unless the model's own ``is_ready`` says that it is not, in any instance."""
+        try:
+            for worker in self._workers:
+                worker.check_ready()
+        except ServerError as error:
+            self._log.note(
+                LogLevel.VERBOSE,
+                f"Model '{self.name}' version {self.version} is not ready: {error.message}",
+            )
+            return False
+        return True
+
     def where(self) -> str:
         """Where each instance is in its code, for people who wait for the model."""
         return "\n".join(worker.where() for worker in self._workers)
@@ -136,6 +152,34 @@ class ServedModel:
         validated = self._validator.validate(request)
         answer = Responses(self._server.response_timeout, self.where)
         return Pending(request, validated, answer=answer)
+
+    def _new_batcher(self) -> Batcher | IterativeBatcher:
+        policy = BatchPolicy(self.config)
+        if self.config.sequence_batching.iterative_sequence:
+            return IterativeBatcher(
+                self.config, policy, len(self._specs), drop=self._drop, ended=self._count_failure
+            )
+        return Batcher(policy, instances=len(self._specs), drop=self._drop_cancelled)
+
+    def _drop_cancelled(self, pending: Pending) -> None:
+        # The text is empty on the server, too (core ``src/dynamic_batch_scheduler.cc``).
+        self._drop(pending, InferenceError("", StatusCode.CANCELLED))
+
+    def _drop(self, pending: Pending, error: InferenceError) -> None:
+        """Answer a request that is not executed any more."""
+        self._count_failure(pending)
+        pending.answer.put(
+            InferenceResponse(
+                model_name=self.name,
+                model_version=str(self.version),
+                request_id=pending.request.request_id,
+                error=error,
+            )
+        )
+
+    def _count_failure(self, pending: Pending) -> None:
+        # The end of an iterative sequence, too: the server cancels a request of its own for it.
+        self.statistics.count_failure(pending.enqueued)
 
     def _instance_specs(self) -> list[InstanceSpec]:
         kinds = model_config.schema().ModelInstanceGroup.Kind

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
-import threading
 from typing import TYPE_CHECKING
 
 from triton_stub import deviations
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from triton_stub.core.request import InferenceResponse
 
-# Guards the step from waiting to executed of every request: it is never held for long.
-_starting = threading.Lock()
+# After so many seconds of waiting Python collects cycles: a model may have dropped a response
+# sender in one.
+_UNTIL_COLLECTION = 1.0
 
 
 class Responses:
@@ -29,12 +30,12 @@ class Responses:
 
     __slots__ = (
         "_arrived",
-        "_cancelled",
         "_done",
+        "_ended",
         "_listener",
-        "_started",
         "_timeout",
         "_where",
+        "cancelled",
         "closed",
         "count",
         "executor",
@@ -46,10 +47,11 @@ class Responses:
         self._timeout = timeout
         self._where = where
         self._listener: Callable[[], None] | None = None
-        self._started = False
-        self._cancelled = False
+        self._ended: Callable[[], None] | None = None
         self._done = False
-        #: True once the final response is there.
+        #: True once somebody has called ``cancel``.
+        self.cancelled = False
+        #: True once the final response is there, or nobody waits for it any more.
         self.closed = False
         #: How many responses have come so far.
         self.count = 0
@@ -67,27 +69,23 @@ class Responses:
         self._arrived.put(response)
         if self._listener is not None:
             self._listener()
+        if self.closed and self._ended is not None:
+            self._ended()
 
-    def start(self, executor: object = None) -> bool:
-        """Say that the request goes to its model now; False if it was cancelled before."""
-        with _starting:
-            self._started = True
-            self.executor = executor
-            return not self._cancelled
+    def when_closed(self, ended: Callable[[], None]) -> None:
+        """Have ``ended`` called, once or twice, as soon as this is ``closed``."""
+        self._ended = ended
+        if self.closed:
+            ended()
 
-    def cancel(self) -> bool:
-        """Ask for an end: True if the model never gets to see the request.
+    def cancel(self) -> None:
+        """Say that nobody needs the answer any more.
 
-        A model that has it already may look (``is_cancelled()``) and still has to answer.
+        A request that waits in the queue of a dynamic batcher may be dropped, with an error. One
+        that gets to the model has to be answered all the same, but the model may look
+        (``is_cancelled()``).
         """
-        with _starting:
-            self._cancelled = True
-            return not self._started
-
-    @property
-    def cancelled(self) -> bool:
-        """True once somebody has called ``cancel``."""
-        return self._cancelled
+        self.cancelled = True
 
     def __iter__(self) -> Responses:
         return self
@@ -99,10 +97,15 @@ class Responses:
 
     def get(self, timeout: float | None) -> InferenceResponse:
         """Wait for the next response; InferenceError if none comes in time."""
+        at_first = _UNTIL_COLLECTION if timeout is None else min(timeout, _UNTIL_COLLECTION)
         try:
-            response = self._arrived.get(timeout=timeout)
+            response = self._arrived.get(timeout=at_first)
         except queue.Empty:
-            raise self._overdue(timeout) from None
+            gc.collect()
+            try:
+                response = self._arrived.get(timeout=timeout and max(0.0, timeout - at_first))
+            except queue.Empty:
+                raise self._overdue(timeout) from None
         self._done = response.final
         return response
 
@@ -139,6 +142,9 @@ class Responses:
         return _only(responses)
 
     def _overdue(self, timeout: float | None) -> InferenceError:
+        self._done = self.closed = True
+        if self._ended is not None:
+            self._ended()
         text = deviations.OVERDUE.text(
             f"no response within {timeout:g} s, because the model blocks, or has kept the request "
             "or its response sender without answering",

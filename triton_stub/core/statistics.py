@@ -66,6 +66,7 @@ class _Execution(NamedTuple):
     requests: Sequence[tuple[int, int]]
     times: BatchTimes
     success: bool
+    null_rows: int
 
 
 class Statistics:
@@ -85,28 +86,41 @@ class Statistics:
         self._by_batch_size: dict[int, _Compute] = {}
 
     def count(
-        self, requests: Sequence[tuple[int, int]], times: BatchTimes, *, success: bool
+        self,
+        requests: Sequence[tuple[int, int]],
+        times: BatchTimes,
+        *,
+        success: bool,
+        null_rows: int = 0,
     ) -> None:
         """Count one call of ``execute``.
 
         ``requests`` are batch size (at least 1) and time of arrival of each; ``success`` is
         False if the call failed as a whole.
+        ``null_rows`` are those of requests that only fill gaps.
         """
-        self._executions.append(_Execution(time.time_ns() // 1_000_000, requests, times, success))
+        self._executions.append(
+            _Execution(time.time_ns() // 1_000_000, requests, times, success, null_rows)
+        )
         if len(self._executions) > _MANY:
             with self._lock:
                 self._add_up()
+
+    def count_failure(self, enqueued: int) -> None:
+        """Count a request that has failed without being executed."""
+        with self._lock:
+            self._fail.add(time.monotonic_ns() - enqueued)
 
     def _add_up(self) -> None:
         while self._executions:
             self._add(self._executions.popleft())
 
     def _add(self, execution: _Execution) -> None:
-        ended_ms, requests, times, success = execution
+        ended_ms, requests, times, success, null_rows = execution
         rows = sum(batch_size for batch_size, _ in requests)
         self._last_inference_ms = ended_ms
         self._execution_count += 1
-        self._by_batch_size.setdefault(rows, _Compute()).add(times)
+        self._by_batch_size.setdefault(rows + null_rows, _Compute()).add(times)
         for _, enqueued in requests:
             if not success:
                 self._fail.add(times.end - enqueued)

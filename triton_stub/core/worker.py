@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
-from triton_stub.core.conversion import Channel, Conversion
+from triton_stub.core.conversion import Conversion
 from triton_stub.core.host import InstanceHost
 from triton_stub.core.statistics import BatchTimes
 from triton_stub.errors import InferenceError, LoadError
@@ -17,12 +17,13 @@ from triton_stub.pb_utils.request import RELEASE_RESCHEDULE
 from triton_stub.runtime.instance import Instance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from triton_stub import pb_utils
     from triton_stub.core.batcher import Batcher, Pending
     from triton_stub.core.host import ServerHost
     from triton_stub.core.request import InferenceResponse
+    from triton_stub.core.sequences import IterativeBatcher
     from triton_stub.core.statistics import Statistics
     from triton_stub.runtime.instance import InstanceSpec
 
@@ -30,22 +31,26 @@ if TYPE_CHECKING:
 class Worker:
     """Loads an instance in a thread of its own, and executes batches until the queue is closed.
 
-    ``ready`` is done when the model is loaded, or holds what kept it from loading.
+    ``number`` is the instance's among those of the batcher. ``ready`` is done when the model is
+    loaded, or holds what kept it from loading.
     """
 
     def __init__(
         self,
         spec: InstanceSpec,
         config: Any,
-        batcher: Batcher,
+        batcher: Batcher | IterativeBatcher,
         statistics: Statistics,
         server: ServerHost,
+        *,
+        number: int = 0,
     ) -> None:
         self.name = spec.instance_name
         self.ready: Future[None] = Future()
         self.given_up = False
         self._started = 0.0
         self._spec = spec
+        self._number = number
         self._batcher = batcher
         self._statistics = statistics
         self._server = server
@@ -96,6 +101,10 @@ class Worker:
         """True if the instance has nothing to do any more."""
         return self._ended.is_set()
 
+    def check_ready(self) -> None:
+        """ServerError, with the server's text, if the model says that it is not ready."""
+        self._instance.check_ready()
+
     def where(self) -> str:
         """Where the model is in its code, for people who wait for it."""
         return self._instance.activity.where()
@@ -131,21 +140,23 @@ class Worker:
             return
         self.host.loading = None
         self.ready.set_result(None)
-        while (formed := self._batcher.next_batch()) is not None:
-            # From here on a request that is cancelled still goes to the model.
-            self._running = [pending for pending in formed if pending.answer.start(self.host)]
-            del formed
-            if self._running:
-                self._execute(instance, self._running)
-            self._running = []  # the next wait may be long; do not keep the tensors alive
+        while (batch := self._batcher.next_batch(self._number)) is not None:
+            self._running = batch
+            for pending in batch:
+                pending.answer.executor = self.host
+            self._execute(instance, batch)
+            # The next wait may be long; do not keep the tensors alive.
+            del batch, pending
+            self._running = []
         with self._answered:
             self._answered.wait_for(lambda: not self._late)
         instance.unload()
         instance.activity.finish(self._server.log)
 
     def _execute(self, instance: Instance, batch: list[Pending]) -> None:
+        again: Collection[Pending] = ()
         try:
-            answers = self._answers(instance, batch)
+            again = self._process(instance, batch)
         except BaseException as error:  # noqa: BLE001 - clients must not wait for ever
             self._server.log.note(LogLevel.ERROR, f"defect of triton_stub: {error!r}")
             defect = InferenceError(
@@ -154,75 +165,77 @@ class Worker:
             )
             defect.__cause__ = error
             self.refuse(batch, defect)
-            return
-        for pending, answer in zip(batch, answers, strict=True):
-            if answer is not None:
-                pending.answer.put(answer)
-            elif not pending.answer.closed:
-                with self._answered:
-                    if not pending.answer.closed:
-                        self._late.add(pending)
+            for pending in batch:
+                self._batcher.release(pending)
+        # By now the model alone has the senders of these.
+        for pending in batch:
+            if not (pending.answer.closed or pending.is_null or pending in again):
+                self._wait_for(pending)
 
-    def _answers(self, instance: Instance, batch: list[Pending]) -> list[InferenceResponse | None]:
-        """The answer to each request; None for one that is answered otherwise, or later."""
+    def _process(self, instance: Instance, batch: list[Pending]) -> Collection[Pending]:
+        """Execute and answer requests; those that are to be executed again."""
         start = time.monotonic_ns()
         convert = self._conversion
-        requests = [
-            convert.to_model(
-                pending, instance.request_class, Channel(pending, convert, self._was_answered)
-            )
-            for pending in batch
-        ]
+        requests = [convert.to_model(pending, instance.request_class) for pending in batch]
         infer_start = time.monotonic_ns()
         answers: list[InferenceResponse | None]
         try:
             responses = instance.execute(requests)
         except InferenceError as error:
-            executed = False
+            success = False
             infer_end = time.monotonic_ns()
             answers = [convert.failure(pending.request, error) for pending in batch]
         else:
             # As the server counts: a response with an error of its own is a success.
-            executed = True
+            success = True
             infer_end = time.monotonic_ns()
             answers = [
-                self._answer(pending, request, response)
-                for pending, request, response in zip(batch, requests, responses, strict=True)
+                None if response is None else convert.from_model(pending.request, response)
+                for pending, response in zip(batch, responses, strict=True)
             ]
         times = BatchTimes(start, infer_start, infer_end, time.monotonic_ns())
         # Counted before anybody is answered, so that a client that looks finds its own request.
         self._statistics.count(
-            [(pending.batch_size, pending.enqueued) for pending in batch], times, success=executed
+            [(pending.batch_size, pending.enqueued) for pending in batch if not pending.is_null],
+            times,
+            success=success,
+            null_rows=sum(pending.batch_size for pending in batch if pending.is_null),
         )
-        return answers
+        for pending, answer in zip(batch, answers, strict=True):
+            if answer is not None:
+                pending.answer.put(answer)
+        again: list[Pending] = []
+        for pending, request in zip(batch, requests, strict=True):
+            # A failed execute reschedules nothing.
+            if success and (request._release_flags or 0) & RELEASE_RESCHEDULE:
+                if self._reschedule(instance, pending, request):
+                    again.append(pending)
+            else:
+                self._batcher.release(pending)
+        return again
 
-    def _answer(
-        self,
-        pending: Pending,
-        request: pb_utils.InferenceRequest,
-        response: pb_utils.InferenceResponse | None,
-    ) -> InferenceResponse | None:
-        if response is not None:
-            return self._conversion.from_model(pending.request, response)
-        if request._release_flags != RELEASE_RESCHEDULE:
-            return None
-        request._sender._close()
-        self._server.log.note(
-            LogLevel.ERROR,
-            "Failed to release request: Request is released with "
-            "TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is not configured to handle "
-            "such a flag.",
-        )
-        return self._conversion.failure(
-            pending.request,
-            InferenceError(
-                deviations.NO_RESCHEDULE.text(
-                    "the model asks for this request to be rescheduled, which the server does only "
-                    "with `sequence_batching { iterative_sequence: true }`",
-                    "Answer the request, or configure that.",
-                )
-            ),
-        )
+    def _reschedule(
+        self, instance: Instance, pending: Pending, request: pb_utils.InferenceRequest
+    ) -> bool:
+        """Have a request executed again; False if that is not to be."""
+        sender = request._sender
+        if self._batcher.is_iterative and sender._closed:
+            text = "a request was rescheduled after its final response"
+            instead = "Do one of the two."
+            instance.die(deviations.RESCHEDULED_AFTER_END.text(text, instead))
+            self._batcher.release(pending)
+            return False
+        reason = self._batcher.reschedule(pending)
+        if reason:
+            self._server.log.note(LogLevel.ERROR, f"Failed to release request: {reason}")
+        sender._drop(self._batcher.instead(pending) if reason else "")
+        return not reason
+
+    def _wait_for(self, pending: Pending) -> None:
+        """Do not finalize the model before it has answered this request."""
+        with self._answered:
+            self._late.add(pending)
+        pending.answer.when_closed(lambda: self._was_answered(pending))
 
     def _was_answered(self, pending: Pending) -> None:
         with self._answered:

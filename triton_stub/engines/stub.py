@@ -145,7 +145,9 @@ class StubEngine:
         """See :meth:`triton_stub.engines.engine.Engine.stream`."""
         try:
             _refuse_reserved(parameters or {})
-            responses = self.model(model_name, model_version).infer(
+            model = self.model(model_name, model_version)
+            decoupled = self.server.find(model.name, model.version).decoupled
+            responses = model.infer(
                 inputs={**(inputs or {}), **tensors},
                 raise_on_error=False,
                 requested_outputs=outputs or (),
@@ -156,8 +158,12 @@ class StubEngine:
             yield error
             return
         try:
-            for response in responses:
-                yield response.result() if response.error is None else response.error
+            for number, response in enumerate(responses):
+                if response.error is not None:
+                    yield response.error
+                # On the wire only a decoupled model has a bare end.
+                elif decoupled or not number:
+                    yield response.result()
         finally:
             responses.cancel()
 

@@ -38,8 +38,12 @@ class ResponseChannel(Protocol):
     def is_cancelled(self) -> bool:
         """True if the client does not want the answer any more."""
 
-    def abandon(self, sent: int) -> None:
-        """Nobody is left who could send the final response, after so many that were sent."""
+    def abandon(self, sent: int, instead: str | None) -> None:
+        """Nobody is left who could send the final response, after so many that were sent.
+
+        ``instead`` is what the client gets then: the channel's own words if it is None, and
+        nothing if it is empty.
+        """
 
 
 class InferenceResponseSender(pybind.PybindObject):
@@ -50,6 +54,7 @@ class InferenceResponseSender(pybind.PybindObject):
         "_channel",
         "_closed",
         "_ended",
+        "_instead",
         "_requested_output_names",
         "_sent",
     )
@@ -60,6 +65,7 @@ class InferenceResponseSender(pybind.PybindObject):
     _closed: bool
     # Closed by a final flag that was sent: the request is answered, whatever execute does then.
     _ended: bool
+    _instead: str | None
     _requested_output_names: frozenset[str]
     _sent: int
 
@@ -74,6 +80,7 @@ class InferenceResponseSender(pybind.PybindObject):
         sender._channel = channel
         sender._requested_output_names = frozenset(requested_output_names)
         sender._cancelled = sender._closed = sender._ended = False
+        sender._instead = None
         sender._sent = 0
         return sender
 
@@ -165,6 +172,10 @@ class InferenceResponseSender(pybind.PybindObject):
             self._closed = True
             self._channel.respond(InferenceResponse(error=TritonError(text)), final=True)
 
+    def _drop(self, instead: str) -> None:
+        """The server has let go of the request; say what to tell if the model does, too."""
+        self._instead = instead
+
     def _close(self) -> None:
         """Let nothing more be sent: the request is answered in another way."""
         self._closed = True
@@ -175,4 +186,4 @@ class InferenceResponseSender(pybind.PybindObject):
         channel = getattr(self, "_channel", None)
         if channel is not None and not self._closed:
             self._closed = True
-            channel.abandon(self._sent)
+            channel.abandon(self._sent, self._instead)

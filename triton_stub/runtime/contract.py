@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from triton_stub.pb_utils.request import InferenceRequest
 
 
+class AlreadyAnsweredError(InferenceError):
+    """A response was returned for a request that has had its final one."""
+
+
 def checked_responses(
     requests: list[InferenceRequest], returned: Any, *, decoupled_instance: str = ""
 ) -> list[InferenceResponse | None]:
@@ -77,5 +81,6 @@ def _checked(request: InferenceRequest, response: Any) -> InferenceResponse:
     try:
         request._sender._count(response, final=True)
     except TritonModelException as error:
-        raise InferenceError(str(error)) from error
+        kind = AlreadyAnsweredError if request._sender._closed else InferenceError
+        raise kind(str(error)) from error
     return response

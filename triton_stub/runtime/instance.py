@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 import traceback
+import types
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
@@ -15,13 +14,14 @@ from triton_stub.errors import InferenceError, LoadError, UnsupportedFeatureErro
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.pb_utils.request import InferenceRequest
 from triton_stub.runtime.activity import Activity
-from triton_stub.runtime.contract import checked_responses
+from triton_stub.runtime.contract import AlreadyAnsweredError, checked_responses
 from triton_stub.runtime.describe import describe
 from triton_stub.runtime.module import ModelModule, has
+from triton_stub.runtime.readiness import Readiness
 from triton_stub.runtime.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Generator
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -72,6 +72,10 @@ class Instance:
         self.request_class = InferenceRequest
         self._model: Any = None
         self._background: set[Future[Any]] = set()
+        self._loop_lock = threading.Lock()
+        self._readiness: Readiness | None = None
+        # What the real server has died of, if it has.
+        self._death = ""
         self.activity = Activity(f"Instance '{spec.instance_name}'")
 
     def load(self) -> None:
@@ -100,13 +104,22 @@ class Instance:
                 raise
             # SystemExit too: the process of a real instance survives it and reports it.
             raise LoadError(describe(error)) from error
+        if has(self._model, "is_ready"):
+            self._readiness = Readiness(self.spec.instance_name, self._is_ready)
         self._services.open = True
+
+    def check_ready(self) -> None:
+        """ServerError, with the server's text, if the model says that it is not ready."""
+        if self._readiness is not None:
+            self._readiness.check()
 
     def execute(self, requests: list[InferenceRequest]) -> list[InferenceResponse | None]:
         """Run one batch; the response to each request, None if it is answered otherwise, or later.
 
         Raises InferenceError, with the server's text, when the whole batch fails.
         """
+        if self._death:
+            raise InferenceError(self._death)
         try:
             if not has(self._model, "execute"):
                 # The blanks and quotes are the server's.
@@ -117,7 +130,8 @@ class Instance:
                 self.activity.method = "execute"
                 # Of the list that it gets, a model may do what it likes.
                 returned = self._model.execute(list(requests))
-                if inspect.iscoroutine(returned):
+                # On Python 3.11 a generator is a coroutine for asyncio, which the backend asks.
+                if asyncio.iscoroutine(returned):
                     returned = self._run(returned, requests)
             except BaseException as error:
                 raise InferenceError(describe(error)) from error
@@ -131,9 +145,35 @@ class Instance:
                 f"message: {error.message}"
             )
             self._log.note(LogLevel.ERROR, message)
-            for request in requests:
-                request._sender._close()
+            self._close(requests, error)
             raise InferenceError(message) from error.__cause__
+
+    def die(self, text: str) -> None:
+        """Refuse every later request: the real server is not there any more."""
+        self._death = text
+        self._log.note(LogLevel.ERROR, text)
+
+    def _close(self, requests: list[InferenceRequest], error: InferenceError) -> None:
+        """Let nothing more be sent after a failed execute."""
+        senders = [request._sender for request in requests]
+        if not self.spec.decoupled:
+            for sender in senders:
+                if sender._is_open:
+                    text = deviations.FAILED_WHILE_OPEN.text(
+                        "execute failed, or returned a response, after the sender of this request "
+                        "has sent one without the final flag",
+                        f"Send the final flag, and return None. {error.message}",
+                    )
+                    sender._fail(text)
+            known = isinstance(error, AlreadyAnsweredError)
+            if not known and any(sender._ended for sender in senders):
+                text = deviations.FAILED_AFTER_END.text(
+                    "execute failed after a sender of its batch has sent the final flag",
+                    f"Do what can fail before that. {error.message}",
+                )
+                self.die(text)
+        for sender in senders:
+            sender._close()
 
     def unload(self) -> None:
         """Run ``finalize``; what it raises is logged and swallowed, as on the server."""
@@ -157,37 +197,53 @@ class Instance:
 
         That of a decoupled model runs beside the next ones; any other is waited for.
         """
-        if self.activity.loop is None:
-            # A factory, so that it does not become the event loop of this thread.
-            runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-            name = f"{self.spec.instance_name} loop"
-            thread = threading.Thread(target=_run_loop, args=(runner,), name=name, daemon=True)
-            self.activity.loop = runner.get_loop(), thread
-            thread.start()
-        future = asyncio.run_coroutine_threadsafe(_contained(coroutine), self.activity.loop[0])
+        loop = self._event_loop()
         if not self.spec.decoupled:
-            return future.result()
+            return asyncio.run_coroutine_threadsafe(_contained(coroutine), loop).result()
+        watched = self._in_background(coroutine, requests)
+        future = asyncio.run_coroutine_threadsafe(watched, loop)
         self._background.add(future)
-        future.add_done_callback(partial(self._background_done, list(requests)))
+        future.add_done_callback(self._background.discard)
         return None
 
-    def _background_done(self, requests: list[InferenceRequest], future: Future[Any]) -> None:
-        self._background.discard(future)
-        error = None if future.cancelled() else future.exception()
-        if error is None:
-            return
-        self._log.note(LogLevel.ERROR, "".join(traceback.format_exception(error)))
-        text = deviations.ASYNC_FAILURE.text(
-            "the async execute of this decoupled model failed",
-            f"Send a response with an error. {describe(error)}",
-        )
-        for request in requests:
-            request._sender._fail(text)
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        with self._loop_lock:
+            if self.activity.loop is None:
+                # A factory, so that it does not become the event loop of this thread.
+                runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+                name = f"{self.spec.instance_name} loop"
+                thread = threading.Thread(target=_run_loop, args=(runner,), name=name, daemon=True)
+                self.activity.loop = runner.get_loop(), thread
+                thread.start()
+            return self.activity.loop[0]
+
+    def _is_ready(self) -> Any:
+        ready = self._model.is_ready()
+        if asyncio.iscoroutine(ready):
+            return asyncio.run_coroutine_threadsafe(_contained(ready), self._event_loop()).result()
+        return ready
+
+    async def _in_background(
+        self, coroutine: Coroutine[Any, Any, Any], requests: list[InferenceRequest]
+    ) -> None:
+        # Nothing else may keep the requests: a sender that the model drops is to be noticed.
+        try:
+            await _contained(coroutine)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            self._log.note(LogLevel.ERROR, "".join(traceback.format_exception(error)))
+            text = deviations.ASYNC_FAILURE.text(
+                "the async execute of this decoupled model failed",
+                f"Send a response with an error. {describe(error)}",
+            )
+            for request in requests:
+                request._sender._fail(text)
 
 
-async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
+@types.coroutine
+def _contained(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    # No coroutine itself, so that it can be around a generator, too.
     try:
-        return await coroutine
+        return (yield from coroutine)
     except (SystemExit, KeyboardInterrupt) as error:
         raise RuntimeError(
             deviations.ASYNC_EXIT.text(
