@@ -105,8 +105,8 @@ class Call:
             )
             for tensor in response.tensors
         ]
-        bare = response.final and self._decoupled and not tensors and not response.parameters
-        return pb_utils.InferenceResponse._received(tensors, None if bare else response.parameters)
+        parameters = None if response.bare else response.parameters
+        return pb_utils.InferenceResponse._received(tensors, parameters)
 
 
 def submit(

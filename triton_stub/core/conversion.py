@@ -84,7 +84,10 @@ class Conversion:
     def end(self, request: InferenceRequest) -> InferenceResponse:
         """The bare end of a decoupled model's responses."""
         return InferenceResponse(
-            model_name=self._name, model_version=self._version, request_id=request.request_id
+            model_name=self._name,
+            model_version=self._version,
+            request_id=request.request_id,
+            bare=True,
         )
 
     def failure(

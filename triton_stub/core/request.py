@@ -47,7 +47,7 @@ class InferenceResponse:
     """One response: output tensors in the model's order, or an error.
 
     ``final`` is True for the last response to a request. Of a decoupled model it may come without
-    any tensor, if the model told only afterwards that it was done.
+    any tensor, if the model told only afterwards that it was done: that is ``bare``.
     """
 
     model_name: str
@@ -57,6 +57,7 @@ class InferenceResponse:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     error: InferenceError | None = None
     final: bool = True
+    bare: bool = False
 
     @property
     def outputs(self) -> dict[str, Tensor]:

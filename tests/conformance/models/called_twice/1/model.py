@@ -1,0 +1,1 @@
+../../called/1/model.py
