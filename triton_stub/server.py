@@ -364,10 +364,9 @@ class Model:
     def ready(self) -> bool:
         """True if the model, or this version of it, serves."""
         try:
-            self._find()
+            return self._find().ready()
         except InferenceError:
             return False
-        return True
 
     def metadata(self) -> dict[str, Any]:
         """Name, versions, platform, inputs and outputs, as KServe v2 prints them."""

@@ -116,9 +116,11 @@ def submit(
     try:
         model = find(request.model_name, request.model_version)
     except ServerError:
+        model = None
+    if model is None or not model.ready():
         raise InferenceError(
             f"Failed for execute the inference request. Model '{request.model_name}' is not ready."
-        ) from None
+        )
     if model.decoupled and not decoupled:
         # The quote at the end is the server's.
         raise InferenceError(

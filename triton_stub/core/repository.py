@@ -170,10 +170,9 @@ class Repository:
     def is_ready(self, name: str, version: int) -> bool:
         """True if a model, or the version of it, takes requests; -1 means any version."""
         try:
-            self.find(name, version)
+            return self.find(name, version).ready()
         except InferenceError:
             return False
-        return True
 
     def ready(self, name: str) -> list[ServedModel]:
         """Versions of a model that serve, in ascending order; empty if there is none."""
@@ -191,13 +190,15 @@ class Repository:
         As the server judges: a model whose configuration cannot be read was never tried.
         """
         with self._lock:
-            return all(
+            loaded = all(
                 versions
                 and all(
                     self._state(name, version, model).fine for version, model in versions.items()
                 )
                 for name, versions in self._models.items()
             )
+            serving = [model for name in self._models for model in self._ready(name)]
+        return loaded and all(model.ready() for model in serving)
 
     def index(self) -> list[ModelState]:
         """Every model on disk and its state."""

@@ -5,6 +5,7 @@ Source: server ``src/http_server.cc``, ``HTTPAPIServer::Handle`` and the handler
 
 from __future__ import annotations
 
+import asyncio
 import re
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,10 @@ class HttpApp:
     async def _health(self, request: Request, _body: bytes, path: re.Match[str]) -> Response:
         if request.method != "GET":
             return _wrong_method(_TEXT)
-        healthy = self._server.live() if path["kind"] == "live" else self._server.ready()
+        # In a thread: a model's own is_ready may take its time.
+        healthy = await asyncio.to_thread(
+            self._server.live if path["kind"] == "live" else self._server.ready
+        )
         return _empty(200 if healthy else 400)
 
     async def _model(self, request: Request, _body: bytes, path: re.Match[str]) -> Response:
@@ -118,7 +122,8 @@ class HttpApp:
         if request.method != "GET":
             return _wrong_method(_TEXT)
         try:
-            if self._server.model(path["model"], _version(path["version"])).ready():
+            model = self._server.model(path["model"], _version(path["version"]))
+            if await asyncio.to_thread(model.ready):
                 return _empty(200)
         except ServerError as error:
             return _error(error, _TEXT)
