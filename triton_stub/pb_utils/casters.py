@@ -100,7 +100,8 @@ def _load_str(value: Any) -> Any:
 def _load_bool(value: Any) -> Any:
     if isinstance(value, bool):
         return value
-    if value is None or not hasattr(type(value), "__bool__"):
+    # NumPy's texts have a __bool__ that C does not see.
+    if isinstance(value, str | bytes | None) or not hasattr(type(value), "__bool__"):
         return REFUSED
     try:
         return bool(value)
@@ -109,8 +110,7 @@ def _load_bool(value: Any) -> Any:
 
 
 def _load_float(value: Any) -> Any:
-    # float() would take text, too.
-    if not (hasattr(type(value), "__float__") or hasattr(type(value), "__index__")):
+    if not _is_number(value):  # float() would take text, too
         return REFUSED
     try:
         return float(value)
@@ -132,8 +132,7 @@ def _integer(least: int, most: int) -> Caster:
             try:
                 number = operator.index(value)
             except TypeError:
-                # Whatever else has an int() of its own, but text has none.
-                if not hasattr(type(value), "__int__"):
+                if not _is_number(value):  # int() would take text, too
                     return REFUSED
                 try:
                     number = int(value)
@@ -146,10 +145,13 @@ def _integer(least: int, most: int) -> Caster:
     return Caster("int", load)
 
 
-# A prototype of our own: those of ctypes.pythonapi's attributes are the whole process's.
-_is_sequence = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)(
-    ("PySequence_Check", ctypes.pythonapi)
-)
+def _check(name: str) -> Any:
+    # A prototype of our own: those of ctypes.pythonapi's attributes are the whole process's.
+    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)((name, ctypes.pythonapi))
+
+
+_is_sequence = _check("PySequence_Check")
+_is_number = _check("PyNumber_Check")
 
 STR = Caster("str", _load_str)
 BOOL = Caster("bool", _load_bool)
