@@ -1,5 +1,7 @@
 """``pb_utils.TritonError`` and ``pb_utils.TritonModelException``."""
 
+import pickle
+
 import pytest
 
 from triton_stub.errors import StatusCode
@@ -52,3 +54,20 @@ def test_a_triton_model_exception_can():
         raise TritonModelException("text", 3)
     assert caught.value.args == ("text", 3)
     assert TritonModelException.__module__ == "c_python_backend_utils"
+
+
+def test_an_exception_may_leave_its_process():
+    error = pickle.loads(pickle.dumps(TritonModelException("text", 3)))
+    assert type(error) is TritonModelException
+    assert error.args == ("text", 3)
+
+
+def test_a_number_that_is_no_code_is_unknown_to_the_client():
+    kind = type(TritonError.INTERNAL)
+    assert TritonError("m", kind(99))._status() is StatusCode.UNKNOWN
+    assert TritonError("m", kind(5))._status() is StatusCode.UNSUPPORTED
+
+
+def test_a_message_that_is_no_utf8_is_told_when_it_is_asked_for():
+    with pytest.raises(UnicodeDecodeError):
+        TritonError(b"\xff").message()

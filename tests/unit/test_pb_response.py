@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from triton_stub import deviations
 from triton_stub.pb_utils import InferenceResponse, Tensor, TritonError, TritonModelException
 
 SIGNATURE = (
@@ -105,3 +106,32 @@ def test_pruning_keeps_what_was_asked_for_in_its_order():
     response = InferenceResponse([tensor("a"), tensor("b"), tensor("c"), tensor("a")])
     response._prune(frozenset({"c", "a"}))
     assert [item.name() for item in response.output_tensors()] == ["a", "c", "a"]
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_a_parameter_that_would_end_the_server(number):
+    with pytest.raises(TritonModelException) as caught:
+        InferenceResponse(parameters={"a": number})
+    assert deviations.BIG_RESPONSE_PARAMETER.server in str(caught.value)
+    InferenceResponse(parameters={"least": -(2**63), "most": 2**63 - 1})
+
+
+def test_parameters_are_those_of_the_beginning():
+    given = {"a": 1}
+    response = InferenceResponse(parameters=given)
+    given["a"] = 2
+    assert response.parameters() == '{"a": 1}'
+    assert response._parameters == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"), [({"a": "ü", "b": 1}, '{"a":"ü","b":1}'), ({}, "{}"), (None, "")]
+)
+def test_parameters_of_a_received_response_are_compact(parameters, text):
+    assert InferenceResponse._received([], parameters).parameters() == text
+
+
+def test_a_received_error():
+    error = TritonError("m")
+    response = InferenceResponse._received([], error=error)
+    assert (response.error(), response.has_error(), response.parameters()) == (error, True, "")

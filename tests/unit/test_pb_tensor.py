@@ -129,6 +129,37 @@ def test_the_datatype_cannot_be_asked_for():
         Tensor("x", np.zeros(1)).triton_dtype()
 
 
+def test_values_are_read_only_once():
+    array = np.zeros(2)
+    tensor = Tensor("x", array)
+    first = tensor._snapshot()[2]
+    array[:] = 7
+    first[:] = 9  # the receiver's own
+    assert tensor._snapshot()[2].tolist() == [0, 0]
+    assert tensor.as_numpy().tolist() == [7, 7]
+
+
+def test_the_shape_is_that_of_the_beginning():
+    array = np.zeros(6)
+    tensor = Tensor("x", array)
+    array.shape = (2, 3)
+    assert tensor.shape() == [6]
+    assert tensor._snapshot()[2].shape == (6,)
+
+
+def test_an_integer_that_is_a_structure_too_is_an_integer():
+    tensor = Tensor("x", np.zeros(2, np.dtype(("i4", [("a", "i2"), ("b", "i2")]))))
+    datatype, _, values = tensor._snapshot()
+    assert datatype.name == "INT32"
+    assert values.dtype is np.dtype(np.int32)
+
+
+def test_a_name_that_is_no_utf8_is_told_when_it_is_asked_for():
+    tensor = Tensor(b"\xff", np.zeros(1))
+    with pytest.raises(UnicodeDecodeError):
+        tensor.name()
+
+
 # Received
 
 
@@ -163,3 +194,13 @@ def test_bf16_has_no_numpy_form():
     )
     assert (tensor.name(), tensor.shape(), tensor.is_cpu()) == ("x", [2], True)
     assert tensor._snapshot()[2].dtype == ml_dtypes.bfloat16
+
+
+def test_a_received_tensor_that_pretends_to_be_on_a_gpu():
+    source = np.arange(3.0)
+    tensor = Tensor._received("x", datatypes.from_name("FP64"), (3,), source, on_gpu=True)
+    assert (tensor.name(), tensor.shape(), tensor.is_cpu()) == ("x", [3], False)
+    with pytest.raises(TritonModelException, match=r"^Tensor is stored in GPU and cannot be conv"):
+        tensor.as_numpy()
+    assert np.from_dlpack(tensor).tolist() == [0, 1, 2]
+    assert tensor._snapshot()[2].tolist() == [0, 1, 2]

@@ -142,6 +142,7 @@ class _Signature:
             parts = (given,) if isinstance(given, Caster) else given
             parameters.append(_Parameter(name, *parts))
         self.parameters = tuple(parameters)
+        self._loads = tuple(parameter.caster.load for parameter in parameters)
         self.text = ", ".join(
             f"{name or f'arg{place}'}: {caster.text}"
             + ("" if default is _MISSING else f" = {default!r}")
@@ -157,8 +158,8 @@ class _Signature:
         """The value of each parameter; None if the arguments do not fit."""
         values: list[Any] = []
         # What is given by place; more than there are parameters cannot be bound.
-        for (_, caster, _), value in zip(self.parameters, args, strict=False):
-            loaded = caster.load(value)
+        for load, value in zip(self._loads, args, strict=False):
+            loaded = load(value)
             if loaded is REFUSED:
                 return None
             values.append(loaded)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from triton_stub import deviations
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.casters import OBJECT, instance_of, list_of
+from triton_stub.pb_utils.compact_json import compact
 from triton_stub.pb_utils.errors import TritonError, TritonModelException
 from triton_stub.pb_utils.tensor import Tensor
 
@@ -70,11 +71,7 @@ class InferenceResponse(pybind.PybindObject):
         response._output_tensors = tensors
         response._error = error
         response._parameters = dict(parameters or {})
-        response._parameters_text = (
-            ""
-            if parameters is None
-            else json.dumps(dict(parameters), separators=(",", ":"), ensure_ascii=False)
-        )
+        response._parameters_text = "" if parameters is None else compact(parameters)
         return response
 
     @pybind.method("list[c_python_backend_utils.Tensor]")
