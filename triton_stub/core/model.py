@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from triton_stub import config as model_config
 from triton_stub import datatypes, deviations
 from triton_stub.core.batcher import Batcher, BatchPolicy, Pending
+from triton_stub.core.default_scheduler import DefaultScheduler
 from triton_stub.core.loading import check_supported, warn_of_ignored
 from triton_stub.core.request import InferenceResponse
 from triton_stub.core.responses import Responses
@@ -159,6 +160,8 @@ class ServedModel:
             return IterativeBatcher(
                 self.config, policy, len(self._specs), drop=self._drop, ended=self._count_failure
             )
+        if not policy.is_dynamic:
+            return DefaultScheduler(policy)
         return Batcher(policy, instances=len(self._specs), drop=self._drop_cancelled)
 
     def _drop_cancelled(self, pending: Pending) -> None:
@@ -195,6 +198,7 @@ class ServedModel:
                 kind=kinds.Name(group.kind).removeprefix("KIND_"),
                 device_id=device_id,
                 decoupled=self.decoupled,
+                model_directory=self._directory,
             )
             for group in self.config.instance_group
             for index in range(group.count)

@@ -35,7 +35,10 @@ _LOOP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
-    """Where an instance runs and what its model is told: the ``args`` of ``initialize``."""
+    """Where an instance runs and what its model is told: the ``args`` of ``initialize``.
+
+    ``model_directory`` is the folder of the file's folder unless given.
+    """
 
     model_name: str
     model_version: str
@@ -45,6 +48,7 @@ class InstanceSpec:
     kind: str = "CPU"
     device_id: int = 0
     decoupled: bool = False
+    model_directory: Path | None = None
 
     def args(self) -> dict[str, str]:
         """The dict of ``initialize``; ``model_repository`` is the *model's* directory."""
@@ -53,7 +57,7 @@ class InstanceSpec:
             "model_instance_kind": self.kind,
             "model_instance_name": self.instance_name,
             "model_instance_device_id": str(self.device_id),
-            "model_repository": str(self.model_file.parent.parent),
+            "model_repository": str(self.model_directory or self.model_file.parent.parent),
             "model_version": self.model_version,
             "model_name": self.model_name,
         }
