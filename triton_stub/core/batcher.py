@@ -232,13 +232,7 @@ class Batcher:
 
         InferenceError after ``close``, and if the server would never execute them together.
         """
-        # The server takes batches from nobody: deviations.EXACT_BATCH.
-        if obstacle := self._policy.obstacle(batch):
-            raise InferenceError(
-                f"the server would never execute these {len(batch)} requests in one call: "
-                f"{obstacle}.",
-                StatusCode.INVALID_ARG,
-            )
+        self._check(batch)
         with self._changed:
             self._refuse_if_closed(batch[0])
             self._formed.append(list(batch))
@@ -282,6 +276,15 @@ class Batcher:
             self._queue.clear()
             self._payloads.clear()
             return left
+
+    def _check(self, batch: Sequence[Pending]) -> None:
+        # The server takes batches from nobody: deviations.EXACT_BATCH.
+        if obstacle := self._policy.obstacle(batch):
+            raise InferenceError(
+                f"the server would never execute these {len(batch)} requests in one call: "
+                f"{obstacle}.",
+                StatusCode.INVALID_ARG,
+            )
 
     def _look_ahead(self) -> None:
         """Put what is queued into the batches that wait, and drop what is cancelled by then."""

@@ -68,7 +68,7 @@ class Conversion:
         self, request: InferenceRequest, response: pb_utils.InferenceResponse, *, final: bool = True
     ) -> InferenceResponse:
         """A response that a model has made; its values are copied now."""
-        error = response.error()
+        error = response._error
         if error is not None:
             failure = InferenceError(error._message, error._status())
             return self.failure(request, failure, final=final)
@@ -76,7 +76,7 @@ class Conversion:
             model_name=self._name,
             model_version=self._version,
             request_id=request.request_id,
-            tensors=[self._output(tensor) for tensor in response.output_tensors()],
+            tensors=[self._output(tensor) for tensor in response._output_tensors],
             parameters=response._parameters,
             final=final,
         )
@@ -103,7 +103,7 @@ class Conversion:
         )
 
     def _output(self, tensor: pb_utils.Tensor) -> Tensor:
-        name = tensor.name()
+        name = tensor._name
         datatype, shape, data = tensor._snapshot()
         if name in self._reshapes:
             shape = self._unreshaped(shape, *self._reshapes[name])

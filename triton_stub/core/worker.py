@@ -201,9 +201,6 @@ class Worker:
             success=success,
             null_rows=sum(pending.batch_size for pending in batch if pending.is_null),
         )
-        for pending, answer in zip(batch, answers, strict=True):
-            if answer is not None:
-                pending.answer.put(answer)
         again: list[Pending] = []
         for pending, request in zip(batch, requests, strict=True):
             # A failed execute reschedules nothing.
@@ -212,6 +209,10 @@ class Worker:
                     again.append(pending)
             else:
                 self._batcher.release(pending)
+        # Last of all: as soon as it is answered, the client competes for the interpreter.
+        for pending, answer in zip(batch, answers, strict=True):
+            if answer is not None:
+                pending.answer.put(answer)
         return again
 
     def _reschedule(

@@ -96,7 +96,7 @@ class InferenceResponse(pybind.PybindObject):
 
     def _prune(self, requested: frozenset[str]) -> None:
         """Drop the tensors nobody asked for, in place, as the backend does before it sends."""
-        self._output_tensors = [t for t in self._output_tensors if t.name() in requested]
+        self._output_tensors = [t for t in self._output_tensors if t._name in requested]
 
 
 def _fits(number: int) -> bool:

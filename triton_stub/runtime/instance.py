@@ -135,7 +135,7 @@ class Instance:
                 # Of the list that it gets, a model may do what it likes.
                 returned = self._model.execute(list(requests))
                 # On Python 3.11 a generator is a coroutine for asyncio, which the backend asks.
-                if asyncio.iscoroutine(returned):
+                if type(returned) is not list and asyncio.iscoroutine(returned):
                     returned = self._run(returned, requests)
             except BaseException as error:
                 raise InferenceError(describe(error)) from error

@@ -1,0 +1,62 @@
+"""The default scheduler: without dynamic batching, one request at a time, in the order they came.
+
+Source: core ``src/dynamic_batch_scheduler.cc``, which hands such requests on without a batcher.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from triton_stub.core.batcher import Batcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from triton_stub.core.batcher import BatchPolicy, Pending
+
+
+class DefaultScheduler(Batcher):
+    """What a batcher would do too, with a queue that lets an instance wait in C.
+
+    With a small model the way from thread to thread is most of what a request costs.
+    """
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        super().__init__(policy)
+        # None is the end, for whichever instance comes next.
+        self._waiting: queue.SimpleQueue[list[Pending] | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+
+    def put(self, pending: Pending) -> None:
+        """Queue one request; InferenceError after ``close``."""
+        with self._closing:
+            self._refuse_if_closed(pending)
+            self._waiting.put([pending])
+
+    def put_batch(self, batch: Sequence[Pending]) -> None:
+        """The same; InferenceError if there is more than one."""
+        self._check(batch)
+        self.put(batch[0])
+
+    def next_batch(self, instance: int = 0) -> list[Pending] | None:  # noqa: ARG002 - another's
+        """Wait for the next request; None when the queue is closed and nothing is left to do."""
+        batch = self._waiting.get()
+        if batch is None:
+            self._waiting.put(None)
+        return batch
+
+    def close(self) -> None:
+        """Take no more requests; those in the queue are still executed."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
+
+    def drain(self) -> list[Pending]:
+        """Empty the queue, which is closed: the requests that nobody will execute."""
+        left: list[Pending] = []
+        while (batch := self.next_batch()) is not None:
+            left += batch
+        return left
