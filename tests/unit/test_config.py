@@ -241,8 +241,8 @@ def test_a_configuration_that_is_refused(folder, text, reason):
         ),
         (
             'name: "I" data_type: 99 dims: 1',
-            "model input 'I' has data_type 99, which is no Triton datatype: the real server takes it, "
-            "and then does not know what to do with requests. Name one.",
+            "model input 'I' has data_type 99, which is no Triton datatype: the real server "
+            "takes it, and then does not know what to do with requests. Name one.",
         ),
     ],
 )
@@ -381,3 +381,162 @@ def test_what_is_not_set_is_absent_and_what_is_empty_is_there(folder):
     present = printed(folder, INPUT + "model_transaction_policy { }\nresponse_cache { }")
     assert present["model_transaction_policy"] == {"decoupled": False}
     assert present["response_cache"] == {"enable": False}
+
+
+# When a repository is polled
+
+
+def polled(folder, text, **how):
+    (folder / "config.pbtxt").write_text(text, encoding="utf-8")
+    return config.poll(folder, **how)
+
+
+def poll_refusal(folder, text, **how):
+    with pytest.raises(ConfigError) as caught:
+        polled(folder, text, **how)
+    return str(caught.value).removeprefix(f"{folder}/config.pbtxt: ")
+
+
+@pytest.mark.parametrize(
+    ("file", "backend"),
+    [("model.py", "python"), ("model.onnx", "onnxruntime"), ("model.pt", "pytorch")],
+)
+def test_the_backend_is_told_by_the_file(folder, file, backend):
+    (folder / "1").mkdir()
+    (folder / "1" / file).touch()
+    assert polled(folder, "").backend == backend
+    assert polled(folder, f'default_model_filename: "{file}"').backend == backend
+
+
+def test_the_first_folder_by_name_tells_the_backend(folder):
+    for name in ("1", "2"):
+        (folder / name).mkdir()
+    (folder / "2" / "model.py").touch()
+    assert poll_refusal(folder, "") == (
+        "Invalid model name: Could not determine backend for model 'm' with no backend in model "
+        "configuration. Expected model name of the form 'model.<backend_name>'. There is no file "
+        f"{folder}/1/model.py."
+    )
+
+
+def test_the_backend_is_told_by_the_name(tmp_path):
+    folder = tmp_path / "m.python"
+    folder.mkdir()
+    loaded = polled(folder, "")
+    assert (loaded.backend, loaded.default_model_filename) == ("python", "model.python")
+
+
+def test_an_unknown_file_tells_no_backend(folder):
+    text = 'default_model_filename: "other.py"'
+    assert poll_refusal(folder, text) == "unexpected platform type '' for m"
+
+
+def test_tensors_are_checked_when_a_strict_repository_is_polled(folder):
+    text = 'name: "other" backend: "python" input { }'
+    assert poll_refusal(folder, text).startswith("unexpected directory name")
+    assert poll_refusal(folder, text, strict=True) == "model input must specify 'name' for other"
+
+
+def test_a_strict_repository_needs_the_file(folder):
+    with pytest.raises(ConfigError, match=r"failed to open .*config\.pbtxt"):
+        config.poll(folder, strict=True)
+
+
+def test_another_configuration_is_given_as_json(folder):
+    given = '{"backend": "python", "max_batch_size": 3}'
+    assert polled(folder, "nonsense", override=given).max_batch_size == 3
+    for wrong in ("{", "[]", '{"x": 1}', '{"max_batch_size": -1, "backend": "python"}'):
+        assert poll_refusal(folder, "", override=wrong).startswith("Invalid config override: ")
+
+
+# JSON into a message
+
+
+def from_json(**fields):
+    return config.from_json(json.dumps(fields))
+
+
+def test_json_that_the_server_prints_is_read(folder):
+    text = f"{INPUT}{OUTPUT} max_batch_size: 4 dynamic_batching {{ }} parameters {{ key: 'a' }}"
+    loaded = load(folder, text)
+    assert config.from_json(config.to_json(loaded)) == loaded
+
+
+@pytest.mark.parametrize(
+    ("value", "dims"),
+    [([2.0, "-1"], [2, -1]), (3, [3]), ([[1], [None, [2]]], [1, 2]), (None, []), ([], [])],
+)
+def test_dims_that_protobuf_reads(value, dims):
+    assert from_json(input=[{"dims": value}]).input[0].dims == dims
+
+
+@pytest.mark.parametrize("value", [2.5, True, "two", "2.0", " 2", 2**63, {}, float("inf")])
+def test_dims_that_protobuf_refuses(value):
+    with pytest.raises(ConfigError, match=r"input\[0\]\.dims\[0\] must be a whole number"):
+        from_json(input=[{"dims": [value]}])
+
+
+@pytest.mark.parametrize("value", ["TYPE_FP32", "type_fp32", 11, "11"])
+def test_names_of_an_enum_in_any_case(value):
+    assert from_json(input=[{"data_type": value}]).input[0].data_type == 11
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [(True, True), ("true", True), ("YES", True), ("0", False), ("f", False)]
+)
+def test_words_for_a_bool(value, read):
+    assert from_json(input=[{"optional": value}]).input[0].optional is read
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"nonsense": 1}, "there is no field nonsense; expected one of name, "),
+        ({"input": [{"data_type": "FP32"}]}, "input[0].data_type must be a DataType, found 'FP32'"),
+        ({"input": [{"optional": 1}]}, "input[0].optional must be true or false, found 1"),
+        ({"name": 3}, "name must be a text, found 3"),
+        ({"input": "A"}, "input[0] must be an object, found 'A'"),
+        ({"parameters": []}, "parameters must be an object, found []"),
+        ({"dynamic_batching": {}, "sequence_batching": {}}, "sequence_batching and "
+         "dynamic_batching exclude each other"),
+        ({"sequence_batching": {"direct": {"minimum_slot_utilization": "x"}}},
+         "sequence_batching.direct.minimum_slot_utilization must be a number, found 'x'"),
+    ],
+)  # fmt: skip
+def test_json_that_protobuf_refuses(fields, message):
+    with pytest.raises(ConfigError) as caught:
+        from_json(**fields)
+    assert str(caught.value).startswith(message)
+
+
+def test_maps_and_messages_in_json():
+    read = from_json(
+        parameters={"a": {"string_value": "b"}},
+        metricTags={"c": "d"},
+        dynamic_batching={"priority_queue_policy": {"3": {"max_queue_size": 1}}},
+    )
+    assert read.parameters["a"].string_value == "b"
+    assert dict(read.metric_tags) == {"c": "d"}
+    assert read.dynamic_batching.priority_queue_policy[3].max_queue_size == 1
+
+
+# Completion
+
+
+def test_what_a_completed_configuration_keeps(folder):
+    given = load(folder, f"{INPUT} max_batch_size: 2 parameters {{ key: 'a' }}")
+    text = '{"max_batch_size": 8, "dynamic_batching": {}, "output": [{"name": "O"}], "name": "x"}'
+    result = config.completed(given, text)
+    assert (result.name, result.max_batch_size, len(result.input)) == ("m", 8, 0)
+    assert result.output[0].name == "O"
+    assert list(result.dynamic_batching.preferred_batch_size) == [8]
+    assert "a" in result.parameters
+    assert given.max_batch_size == 2
+
+
+def test_a_completed_configuration_keeps_its_scheduler(folder):
+    given = load(folder, "max_batch_size: 2 dynamic_batching { max_queue_delay_microseconds: 5 }")
+    result = config.completed(given, '{"max_batch_size": 8, "dynamic_batching": {}}')
+    assert result.dynamic_batching.max_queue_delay_microseconds == 5
+    with pytest.raises(ConfigError, match="Cannot update scheduling choice from 11 to 11 when"):
+        config.completed(given, '{"max_batch_size": 8}')
