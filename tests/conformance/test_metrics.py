@@ -87,7 +87,6 @@ a, b = (F('n_N', 'd', F.COUNTER).Metric for _ in 'ab'); x, y = a(), b(); x.incre
 F('counter_N', 'd', F.GAUGE)
 F('gauge_N', 'd', F.HISTOGRAM)
 F('n_N', 'd', F.HISTOGRAM) and F('n_N', 'd', F.COUNTER)
-F('nv_inference_request_success', 'd', F.GAUGE) if 'other-kind' == 'of the server' else None
 # 2.11-family-name
 F('', 'd', F.COUNTER)
 F('bad name', 'd', F.COUNTER)

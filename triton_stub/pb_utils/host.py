@@ -79,7 +79,9 @@ def told(host: Host, prefix: str) -> Iterator[None]:
     try:
         yield
     except ServerError as error:
+        # A C string, which ends with the first zero.
+        message = error.message.partition("\0")[0]
         raise TritonModelException(
             f"{prefix}Failed to process the request for model '{host.instance_name}', "
-            f"message: {error.message}"
+            f"message: {message}"
         ) from error

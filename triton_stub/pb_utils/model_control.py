@@ -58,10 +58,11 @@ def _contents(model_name: str, files: Any) -> dict[str, bytes]:
     if files is None:
         return {}
     if not isinstance(files, dict):
-        raise TritonModelException(
+        text = (
             f"failed to load model '{model_name}', files should be a dictionary of file paths and "
             "file contents"
         )
+        raise TritonModelException(_c_string(text))
     contents: dict[str, bytes] = {}
     for path, content in files.items():
         name = STR.load(path)
@@ -69,7 +70,7 @@ def _contents(model_name: str, files: Any) -> dict[str, bytes]:
             raise pybind.cast_error(path)
         if not isinstance(content, bytes):
             raise TypeError(
-                f"Object of type '{type(content).__name__}' is not an instance of 'bytes'"
+                f"Object of type '{pybind.type_name(type(content))}' is not an instance of 'bytes'"
             )
         contents[_c_string(name)] = content
     return contents

@@ -50,6 +50,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 T = TypeVar("T")
 _MODULE = "c_python_backend_utils"
 _MISSING: Final = object()
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 _NOTE = """
 
 Did you forget to `#include <pybind11/stl.h>`? Or <pybind11/complex.h>,
@@ -283,6 +284,14 @@ def cast_error(value: Any) -> RuntimeError:
 
 
 _Bind = Callable[[type, Callable[..., Any]], Callable[..., Any]]
+
+
+def type_name(kind: type) -> str:
+    """What C calls a type: with its module if it is written in C itself."""
+    name = _c_name(kind)
+    if kind.__flags__ & _HEAP_TYPE or kind.__module__ == "builtins":
+        return name
+    return f"{kind.__module__}.{name}"
 
 
 class _Declared:
