@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from test_statistics_on_both import same_counts
 
 from triton_stub import Server
 from triton_stub.engines.engine import Engine
+from triton_stub.errors import InferenceError
 
 LINES = """
 # 3.6-all-outputs
@@ -340,9 +342,63 @@ def test_models_in_a_circle(tmp_path: Path, models: dict[str, str]) -> None:
     with Server(tmp_path) as server:
         with pytest.raises(Exception, match=r"waits for model .*: the real server waits for ever"):
             server.model("a")(IN=np.zeros(1, np.float32))
-        # Nobody is left waiting.
-        with pytest.raises(Exception, match=r"waits for model"):
-            server.model("a")(IN=np.zeros(1, np.float32))
+        # Nobody is left waiting, or asking.
+        for model in models:
+            before = server.statistics(model)
+            with pytest.raises(InferenceError, match=r"waits for model"):
+                server.model(model)(IN=np.zeros(1, np.float32))
+            (row,) = server.statistics(model)["model_stats"]
+            assert row["execution_count"] == before["model_stats"][0]["execution_count"] + 1
+
+
+BY_SENDER = """
+import threading
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        (request,) = requests
+        sender = request.get_response_sender()
+        out = pb_utils.Tensor("OUT", np.ones(1, np.float32))
+        answer = pb_utils.InferenceResponse([out])
+        other = {other}
+        asked = pb_utils.InferenceRequest(
+            inputs=request.inputs(), requested_output_names=["OUT"], model_name="a"
+        )
+        if other:
+            threading.Timer(0.5, sender.send, [answer, 1]).start()
+            asked.exec()
+            return None
+        answer = asked.exec()
+        sender.send(pb_utils.InferenceResponse(answer.output_tensors(), answer.error()), 1)
+"""
+
+
+@pytest.mark.deviation("bls-circle")
+@pytest.mark.rule("3.6-cycle")
+def test_a_circle_with_a_sender(tmp_path: Path) -> None:
+    write_models(tmp_path, {**circle(a="b"), "b": BY_SENDER.format(other=False)})
+    with (
+        Server(tmp_path) as server,
+        pytest.raises(InferenceError, match="the real server waits for ever"),
+    ):
+        server.model("a")(IN=np.zeros(1, np.float32))
+
+
+@pytest.mark.rule("3.6-recursion")
+def test_a_thread_that_answers_breaks_the_circle(tmp_path: Path) -> None:
+    """Then each of the two models is answered: by the thread, and by the other when it is free."""
+    write_models(tmp_path, {**circle(a="b"), "b": BY_SENDER.format(other=True)})
+    # What b asks of a leads to a second call of b, and so on: one request is enough to see it.
+    models = {**circle(a="b"), "b": BY_SENDER.format(other="'S' not in self.__dict__")}
+    models["b"] = models["b"].replace("        if other:", "        self.S = 1\n        if other:")
+    models["b"] = models["b"].replace("        answer = asked.exec()\n", "")
+    models["b"] = models["b"].replace("answer.output_tensors(), answer.error()", "[out]")
+    write_models(tmp_path, models)
+    with both_engines(tmp_path) as engines:
+        ask = partial(ask_once, model="a")
+        assert engines.same(ask)["OUT"]["values"] == [1.0]
 
 
 @pytest.mark.deviation("bls-circle")

@@ -13,7 +13,7 @@ from triton_stub.errors import LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
@@ -117,6 +117,8 @@ class InstanceHost:
         self.instance_name = instance_name
         self.loading: str | None = model_name
         self._thread = 0
+        #: True if nothing of the model runs but what is called in the instance's thread.
+        self.is_alone: Callable[[], bool] = lambda: False
         self.log = server.log
         self.metrics = server.metrics
         self._server = server

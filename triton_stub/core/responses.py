@@ -13,6 +13,7 @@ from triton_stub.errors import InferenceError, StatusCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from triton_stub.core.host import InstanceHost
     from triton_stub.core.request import InferenceResponse
 
 # After so many seconds of waiting Python collects cycles: a model may have dropped a response
@@ -40,6 +41,7 @@ class Responses:
         "count",
         "executor",
         "kept",
+        "withdrawn",
     )
 
     def __init__(self, timeout: float | None = None, where: Callable[[], str] = lambda: "") -> None:
@@ -56,9 +58,11 @@ class Responses:
         #: How many responses have come so far.
         self.count = 0
         #: Who executes the request, once it goes to a model.
-        self.executor: object = None
+        self.executor: InstanceHost | None = None
         #: True once the model may answer from wherever it likes: it has asked for the sender.
         self.kept = False
+        #: Set to True by whoever has sent the request, if no model may see it any more.
+        self.withdrawn = False
 
     def put(self, response: InferenceResponse) -> None:
         """Add a response; nothing happens if the final one is there already."""

@@ -25,13 +25,17 @@ class _Wait(NamedTuple):
     responses: Responses
     before: int  # responses that came before
 
-    def needs(self) -> frozenset[object] | None:
+    def needs(self) -> frozenset[InstanceHost] | None:
         """The instances of which one must go on before a response can come; None if unknown."""
-        if self.responses.count > self.before or self.responses.kept:
+        if self.responses.count > self.before:
             return None
         executor = self.responses.executor
-        # In the queue, where any instance of the model may take it.
-        return frozenset(self.model.hosts() if executor is None else [executor])
+        if executor is None:
+            # In the queue, where any instance of the model may take it.
+            return frozenset(self.model.hosts())
+        if self.responses.kept and not executor.is_alone():
+            return None  # it may have given the sender to a thread
+        return frozenset([executor])
 
 
 class LocalExchange:
@@ -85,7 +89,7 @@ class Waits:
             if circle:
                 del self._waits[host]
         if circle:
-            responses.cancel()
+            responses.cancelled = responses.withdrawn = True
             raise TritonModelException(
                 deviations.BLS_CIRCLE.text(
                     f"this request cannot be answered, because {circle}",

@@ -58,6 +58,7 @@ class Worker:
         self.host = InstanceHost(server, spec.instance_name, spec.model_name)
         self._conversion = Conversion(spec, config)
         self._instance = Instance(spec, self.host)
+        self.host.is_alone = self._instance.activity.is_alone
         self._running: list[Pending] = []
         # Requests that the model has kept, to answer them later from a thread of its own.
         self._late: set[Pending] = set()
@@ -141,10 +142,13 @@ class Worker:
         self.host.loading = None
         self.ready.set_result(None)
         while (batch := self._batcher.next_batch(self._number)) is not None:
-            self._running = batch
             for pending in batch:
                 pending.answer.executor = self.host
-            self._execute(instance, batch)
+                if pending.answer.withdrawn:
+                    self._batcher.release(pending)
+            self._running = [pending for pending in batch if not pending.answer.withdrawn]
+            if self._running:
+                self._execute(instance, self._running)
             # The next wait may be long; do not keep the tensors alive.
             del batch, pending
             self._running = []

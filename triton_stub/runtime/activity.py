@@ -81,6 +81,11 @@ class Activity:
             log.note(LogLevel.WARNING, text.rstrip())
         offspring.forget()
 
+    def is_alone(self) -> bool:
+        """True if nothing of the model runs but the method that is called."""
+        offspring = None if self._module is None else self._module.offspring
+        return self.loop is None and not (offspring and offspring.running())
+
     def give_up(self) -> None:
         """Nobody waits for the model any more: free what it keeps from others."""
         if self._module is not None:
