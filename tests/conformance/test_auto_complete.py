@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from broken_models import CONFIG, both_engines, comparable, reasons, write_models
 from comparing import Engines
+from probing import wait_for_log
 
 from triton_stub.engines.engine import Engine
 
@@ -411,7 +412,7 @@ def test_each_version_completes_its_own_configuration(engines: Engines) -> None:
 
 def test_what_is_logged_before_the_server_listens(engines: Engines) -> None:
     def lines(engine: Engine) -> list[str]:
-        text = engine.log()
+        text = wait_for_log(engine, '] "in initialize"')
         found = re.findall(r"^([A-Z])\d{4} [\d:.]+ \d+ (model\.py:\d+\] .*)$", text, re.MULTILINE)
         return [" ".join(line) for line in found if "model.py" in line[1]]
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from broken_models import CONFIG, both_engines, comparable, reasons, write_models
 from comparing import Engines
+from probing import wait_for_log
 
+from triton_stub.engines.engine import Engine
 from triton_stub.engines.stub import StubEngine
 from triton_stub.errors import LoadError
 
@@ -134,15 +136,15 @@ def test_names_of_instances(tmp_path: Path) -> None:
     )
     write_models(tmp_path, {"one": model, "many": model}, CONFIG)
     (tmp_path / "many" / "config.pbtxt").write_text(CONFIG + GROUPS.format(2))
+    names = ["many_0_0 CPU0", "many_0_1 CPU0", "many_2_0 CPU0", "named_0 MODEL0", "one_0 CPU0"]
+
+    def told(engine: Engine) -> list[str]:
+        for name in names:
+            wait_for_log(engine, f"I am {name}")
+        return sorted(re.findall(r"I am (\w+ \w+)", engine.log()))
+
     with both_engines(tmp_path) as engines:
-        names = engines.same(lambda engine: sorted(re.findall(r"I am (\w+ \w+)", engine.log())))
-    assert names == [
-        "many_0_0 CPU0",
-        "many_0_1 CPU0",
-        "many_2_0 CPU0",
-        "named_0 MODEL0",
-        "one_0 CPU0",
-    ]
+        assert engines.same(told) == names
 
 
 def told_by_stub(folder: Path, files: dict[str, str]) -> str:
