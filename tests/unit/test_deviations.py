@@ -21,7 +21,7 @@ PACKAGE = Path(triton_stub.__file__).parent
 HEADING = "### Known differences\n"
 NAMES = {name: entry for name, entry in vars(deviations).items() if isinstance(entry, Deviation)}
 # The table is the whole of the lines that begin with a bar.
-TABLE = re.compile(rf"(?<={re.escape(HEADING)})((?:[^|].*\n|\n)*)((?:\|.*\n)+)")
+TABLE = re.compile(rf"(?<={re.escape(HEADING)})((?:[^|\n].*\n|\n)*)((?:\|.*\n)+)")
 
 
 def table() -> str:

@@ -98,12 +98,22 @@ def test_a_link_to_nowhere_in_a_model(tmp_path, repository):
         repository.load("model")
 
 
-@pytest.mark.parametrize("name", ["nobody", "", ".", "..", "a/b", "file"])
-def test_a_name_that_is_no_model(tmp_path, repository, name):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nobody", r"failed to poll .* there are: a"),
+        (".", r"failed to poll .* there are: a"),
+        ("file", r"failed to poll .* there are: a"),
+        ("", r"Model name cannot be empty"),
+        ("..", r"invalid model name '\.\.', model name must not contain path traversal"),
+        ("a/b", r"invalid model name 'a/b', model name must not contain path traversal"),
+    ],
+)
+def test_a_name_that_is_no_model(tmp_path, repository, name, told):
     write_model(tmp_path, "a")
     write_model(tmp_path / "a", "b")
     (tmp_path / "file").touch()
-    with pytest.raises(LoadError, match=r"failed to poll .* there are: a"):
+    with pytest.raises(LoadError, match=told):
         repository.load(name)
     assert repository.loaded_names() == []
 
