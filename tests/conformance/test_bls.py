@@ -351,7 +351,7 @@ def test_models_in_a_circle(tmp_path: Path, models: dict[str, str]) -> None:
             assert row["execution_count"] == before["model_stats"][0]["execution_count"] + 1
 
 
-BY_SENDER = """
+ANSWERS = """
 import threading
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -359,26 +359,29 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         (request,) = requests
-        sender = request.get_response_sender()
-        out = pb_utils.Tensor("OUT", np.ones(1, np.float32))
-        answer = pb_utils.InferenceResponse([out])
-        other = {other}
+        ones = [pb_utils.Tensor(name, np.ones(1, np.float32)) for name in ("IN", "OUT")]
+        answer = pb_utils.InferenceResponse(ones[1:])
         asked = pb_utils.InferenceRequest(
-            inputs=request.inputs(), requested_output_names=["OUT"], model_name="a"
+            inputs=ones[:1], requested_output_names=["OUT"], model_name={asked!r}
         )
-        if other:
-            threading.Timer(0.5, sender.send, [answer, 1]).start()
-            asked.exec()
-            return None
-        answer = asked.exec()
-        sender.send(pb_utils.InferenceResponse(answer.output_tensors(), answer.error()), 1)
+        {then}
 """
+# Of another model, unless another model asks for it.
+OF_B = ANSWERS.format(
+    asked="b",
+    then="return [answer if request.inputs()[0].as_numpy() else asked.exec()]",
+)
+BY_SENDER = "request.get_response_sender().send(asked.exec(), 1)"
+BY_A_THREAD = (
+    "thread = threading.Timer(0.2, request.get_response_sender().send, [answer, 1])\n"
+    "        thread.start(); asked.exec(); thread.join()"
+)
 
 
 @pytest.mark.deviation("bls-circle")
 @pytest.mark.rule("3.6-cycle")
 def test_a_circle_with_a_sender(tmp_path: Path) -> None:
-    write_models(tmp_path, {**circle(a="b"), "b": BY_SENDER.format(other=False)})
+    write_models(tmp_path, {"a": OF_B, "b": ANSWERS.format(asked="a", then=BY_SENDER)})
     with (
         Server(tmp_path) as server,
         pytest.raises(InferenceError, match="the real server waits for ever"),
@@ -388,14 +391,8 @@ def test_a_circle_with_a_sender(tmp_path: Path) -> None:
 
 @pytest.mark.rule("3.6-recursion")
 def test_a_thread_that_answers_breaks_the_circle(tmp_path: Path) -> None:
-    """Then each of the two models is answered: by the thread, and by the other when it is free."""
-    write_models(tmp_path, {**circle(a="b"), "b": BY_SENDER.format(other=True)})
-    # What b asks of a leads to a second call of b, and so on: one request is enough to see it.
-    models = {**circle(a="b"), "b": BY_SENDER.format(other="'S' not in self.__dict__")}
-    models["b"] = models["b"].replace("        if other:", "        self.S = 1\n        if other:")
-    models["b"] = models["b"].replace("        answer = asked.exec()\n", "")
-    models["b"] = models["b"].replace("answer.output_tensors(), answer.error()", "[out]")
-    write_models(tmp_path, models)
+    """It answers the first model, which then can answer the second one."""
+    write_models(tmp_path, {"a": OF_B, "b": ANSWERS.format(asked="a", then=BY_A_THREAD)})
     with both_engines(tmp_path) as engines:
         ask = partial(ask_once, model="a")
         assert engines.same(ask)["OUT"]["values"] == [1.0]
