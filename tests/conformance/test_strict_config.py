@@ -174,3 +174,11 @@ def test_a_decoupled_that_is_no_bool(tmp_path: Path) -> None:
     code += "        c.set_model_transaction_policy({'decoupled': 1})\n        return c\n"
     told = told_by_stub(tmp_path, {"1/model.py": code})
     assert "sets decoupled to 1: the real server ends" in told
+
+
+@pytest.mark.newer("26.02", "core src/model.cc, Model::Init")
+def test_labels_outside_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("zero\n")
+    config = CONFIG.replace('name: "OUT"', 'name: "OUT" label_filename: "../labels"')
+    told = told_by_stub(tmp_path, {"1/model.py": FINE, "config.pbtxt": config})
+    assert f"'{tmp_path}/m/../labels' for output 'OUT' in model 'm' is outside model dir" in told

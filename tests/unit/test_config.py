@@ -299,6 +299,15 @@ def test_a_label_file_must_be_there(folder):
     assert load(folder, text).output[0].label_filename == "labels.txt"
 
 
+def test_a_label_file_is_in_the_model_s_directory(folder):
+    (folder.parent / "labels.txt").write_text("zero\n")
+    text = 'output { name: "O" data_type: TYPE_FP32 dims: 1 label_filename: "../labels.txt" }'
+    assert refusal(folder, text) == (
+        f"label file path '{folder}/../labels.txt' for output 'O' in model 'm' is outside model "
+        "directory"
+    )
+
+
 def test_the_code_of_a_refusal_is_the_servers(folder):
     with pytest.raises(ConfigError) as invalid:
         load(folder, "max_batch_size: -1")

@@ -23,6 +23,17 @@ def test_a_line_has_the_servers_format():
     )
 
 
+def test_a_line_that_no_server_listens_to_is_as_the_model_s_process_prints_it():
+    log = Log()
+    log.write_early(LogLevel.VERBOSE, 'say "it"\nonce', "/models/m/1/model.py", 7)
+    first, second = lines(log)
+    assert re.fullmatch(
+        rf'I\d{{4}} \d\d:\d\d:\d\d\.\d{{6}} {os.getpid()} model\.py:7\]  say "it"', first
+    )
+    assert second == "once"
+    assert log.records()[0].early
+
+
 @pytest.mark.parametrize(
     ("level", "letter"),
     [

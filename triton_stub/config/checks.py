@@ -73,10 +73,21 @@ def check_tensors(config: Any) -> None:
 
 
 def check_labels(config: Any, model_directory: Path) -> None:
-    """The files of labels must be there: ConfigError. Source: core ``src/model.cc``, ``Init``."""
+    """The files of labels must be there, in the model's directory: ConfigError.
+
+    Source: core ``src/model.cc``, ``Init``; the directory counts since Triton 26.02.
+    """
     for tensor in config.output:
+        if not tensor.label_filename:
+            continue
         path = model_directory / tensor.label_filename
-        if tensor.label_filename and not path.is_file():
+        if not path.resolve().is_relative_to(model_directory.resolve()):
+            raise ConfigError(
+                f"label file path '{path}' for output '{tensor.name}' in model '{config.name}' is "
+                "outside model directory",
+                StatusCode.UNSUPPORTED,
+            )
+        if not path.is_file():
             raise ConfigError(
                 f"failed to open text file for read {path}: No such file or directory",
                 StatusCode.INTERNAL,
