@@ -268,6 +268,10 @@ LEAVES_RUNNING = {
         model(initialize("multiprocessing.Process(target=block, name='child').start()")),
         "left running process 'child', with the id ",
     ),
+    "daemon process": (
+        model(initialize("multiprocessing.Process(target=block, daemon=True).start()")),
+        "left running process '",
+    ),
     "work in a pool of processes": (
         model(initialize("self.pool = ProcessPoolExecutor(1)\nself.pool.submit(time.sleep, 1e6)")),
         "process 'ForkProcess-",
@@ -332,8 +336,16 @@ HARMLESS = {
     "a pool of processes that is idle": model(
         initialize("self.pool = ProcessPoolExecutor(1)\nself.pool.submit(int).result()")
     ),
-    "daemon processes": model(
-        initialize("multiprocessing.Process(target=block, daemon=True).start()")
+    "another pool of processes that is idle": model(
+        initialize("self.pool = multiprocessing.Pool(1)\nself.pool.apply(int)")
+    ),
+    "daemon processes that are not forked": model(
+        initialize(
+            """
+            context = multiprocessing.get_context("spawn")
+            context.Process(target=time.sleep, args=[1e6], daemon=True).start()
+            """
+        )
     ),
     "tasks": model(
         execute(

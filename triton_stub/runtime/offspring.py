@@ -1,10 +1,10 @@
 """The threads and processes that a model starts, and what is left of them in the end.
 
 On the server an instance is a process. When that ends, its interpreter waits, for ever if need be,
-for threads that are no daemons, for what runs in a ``ThreadPoolExecutor`` and for the children of
-``multiprocessing`` that are no daemons. Here it is a thread of a process that has to end: so the
-threads of models are daemons, whatever they are told. Who starts one is seen from the stack at its
-start; for that ``Thread.start`` and ``Process.start`` are replaced while there are models.
+for threads that are no daemons, for what runs in a ``ThreadPoolExecutor`` and for children of
+``multiprocessing``. Here it is a thread of a process that has to end: so the threads of models are
+daemons, whatever they are told. Who starts one is seen from the stack at its start; for that
+``Thread.start`` and ``Process.start`` are replaced while there are models.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Offspring:
     def _children(self) -> list[BaseProcess]:
         with self._lock:
             children = list(self._processes)
-        return [child for child in children if not child.daemon and child.is_alive()]
+        return [child for child in children if _is_waited_for(child) and child.is_alive()]
 
 
 def told(children: Iterable[Thread | BaseProcess]) -> str:
@@ -211,6 +211,18 @@ _WATCH = _Watch()
 def _tell(thread: Thread, *, daemon: bool) -> None:
     """Have a running thread say that it is a daemon, or none: its own threads will be the same."""
     vars(thread)["_daemonic"] = daemon
+
+
+def _is_waited_for(child: BaseProcess) -> bool:
+    """Whether the process of a real instance waits for a child of its own.
+
+    Those that are daemons get a SIGTERM first, which that process ignores, and what it has forked,
+    too; save the workers of a ``Pool``, who see that it is gone.
+    """
+    if not child.daemon:
+        return True
+    is_forked = getattr(getattr(child, "_popen", None), "method", "") == "fork"
+    return is_forked and "PoolWorker" not in child.name
 
 
 def _table(module: str, name: str) -> MutableMapping[Thread, Any]:
