@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from triton_stub.errors import ServerError
 from triton_stub.pb_utils import pybind
-from triton_stub.pb_utils.casters import FLOAT, OBJECT, REFUSED, STR, instance_of, list_of
+from triton_stub.pb_utils.casters import (
+    FLOAT,
+    OBJECT,
+    REFUSED,
+    STR,
+    c_string,
+    instance_of,
+    list_of,
+)
 from triton_stub.pb_utils.errors import TritonModelException
 from triton_stub.pb_utils.host import told
 
@@ -157,7 +165,7 @@ class MetricFamily(pybind.PybindObject):
         with told(self._host, "Error when creating MetricFamily: "):
             if kind not in MetricKind.__members__.values():
                 raise ServerError("Unknown metric kind")
-            self._family = self._host.metrics.family(_c_string(name), _c_string(description), kind)
+            self._family = self._host.metrics.family(c_string(name), c_string(description), kind)
         self._kind = kind
 
     @classmethod
@@ -220,16 +228,11 @@ def _labels(text: str) -> dict[str, str]:
     members: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=list) or []
     labels: dict[str, str] = {}
     for key, _ in members:
-        name = _c_string(key)
+        name = c_string(key)
         values = [value for other, value in members if other == name]
         if not values:
             raise ServerError(f"attempt to access non-existing object member '{name}'")
         if not isinstance(values[0], str):
             raise ServerError("attempt to access JSON non-string as string")
-        labels[name] = _c_string(values[0])
+        labels[name] = c_string(values[0])
     return labels
-
-
-def _c_string(text: str) -> str:
-    """What is left of a text where C takes it for one that ends with a zero."""
-    return text.partition("\0")[0]

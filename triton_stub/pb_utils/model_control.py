@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from triton_stub.errors import ServerError
 from triton_stub.pb_utils import pybind
-from triton_stub.pb_utils.casters import BOOL, OBJECT, REFUSED, STR
+from triton_stub.pb_utils.casters import BOOL, OBJECT, REFUSED, STR, c_string
 from triton_stub.pb_utils.errors import TritonModelException
 from triton_stub.pb_utils.host import told
 
@@ -36,19 +36,19 @@ def model_control(host: Host) -> dict[str, Callable[..., Any]]:
         """
         contents = _contents(model_name, files)
         with told(host, "Failed to load model: "):
-            host.load_model(_c_string(model_name), _c_string(config), contents)
+            host.load_model(c_string(model_name), c_string(config), contents)
 
     @pybind.function("None", model_name=STR, unload_dependents=(BOOL, False))
     def unload_model(model_name: str, unload_dependents: bool) -> None:  # noqa: FBT001
         """Unload a model, if it is there; returns before its ``finalize``."""
         with told(host, "Failed to unload model: "):
-            host.unload_model(_c_string(model_name), unload_dependents=unload_dependents)
+            host.unload_model(c_string(model_name), unload_dependents=unload_dependents)
 
     @pybind.function("bool", model_name=STR, model_version=(STR, ""))
     def is_model_ready(model_name: str, model_version: str) -> bool:
         """True if a model, or the version of it, takes requests."""
         with told(host, "Failed to check model readiness: "):
-            return host.is_model_ready(_c_string(model_name), _version(model_version))
+            return host.is_model_ready(c_string(model_name), _version(model_version))
 
     functions = (load_model, unload_model, is_model_ready)
     return {function.__name__: function for function in functions}
@@ -62,7 +62,7 @@ def _contents(model_name: str, files: Any) -> dict[str, bytes]:
             f"failed to load model '{model_name}', files should be a dictionary of file paths and "
             "file contents"
         )
-        raise TritonModelException(_c_string(text))
+        raise TritonModelException(c_string(text))
     contents: dict[str, bytes] = {}
     for path, content in files.items():
         name = STR.load(path)
@@ -72,7 +72,7 @@ def _contents(model_name: str, files: Any) -> dict[str, bytes]:
             raise TypeError(
                 f"Object of type '{pybind.type_name(type(content))}' is not an instance of 'bytes'"
             )
-        contents[_c_string(name)] = content
+        contents[c_string(name)] = content
     return contents
 
 
@@ -89,8 +89,3 @@ def _version(text: str) -> int:
     if int(found[1]) < 0:
         raise ServerError(f"{problem}'{text}', version should be an integral value > 0")
     return int(found[1])
-
-
-def _c_string(text: str) -> str:
-    """What is left of a text where C takes it for one that ends with a zero."""
-    return text.partition("\0")[0]
