@@ -244,10 +244,14 @@ class Instance:
 
 
 @types.coroutine
-def _contained(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    # No coroutine itself, so that it can be around a generator, too.
+def _through(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    # A generator can be awaited by way of this, too.
+    return (yield from coroutine)
+
+
+async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
-        return (yield from coroutine)
+        return await _through(coroutine)
     except (SystemExit, KeyboardInterrupt) as error:
         raise RuntimeError(
             deviations.ASYNC_EXIT.text(
