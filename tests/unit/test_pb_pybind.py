@@ -11,15 +11,16 @@ import pytest
 
 from triton_stub.pb_utils import InferenceResponse, Tensor, TritonError, pybind
 from triton_stub.pb_utils.casters import BOOL, OBJECT, STR, UINT32, instance_of
+from triton_stub.pb_utils.enums import PybindEnum, member
 from triton_stub.pb_utils.logger import LogLevel
 
 
-class Colour(pybind.PybindEnum):
+class Colour(PybindEnum):
     __slots__ = ()
     __module__ = "c_python_backend_utils"
 
-    RED: ClassVar = pybind.member(0)
-    BLUE: ClassVar = pybind.member(4)
+    RED: ClassVar = member(0)
+    BLUE: ClassVar = member(4)
 
 
 class Thing(pybind.PybindObject):
@@ -246,20 +247,20 @@ def test_a_subclass_that_forgets_the_constructor():
 # Enums
 
 
-@pytest.mark.parametrize("member", [TritonError.NOT_FOUND, LogLevel.ERROR])
-def test_an_enum_is_equal_to_its_number_but_is_none(member):
-    assert member == 2
-    assert int(member) == 2
-    assert hash(member) == hash(2)
-    assert ["a", "b", "c"][member] == "c"
-    assert not isinstance(member, int)
-    assert member != "2"
+@pytest.mark.parametrize("one", [TritonError.NOT_FOUND, LogLevel.ERROR])
+def test_an_enum_is_equal_to_its_number_but_is_none(one):
+    assert one == 2
+    assert int(one) == 2
+    assert hash(one) == hash(2)
+    assert ["a", "b", "c"][one] == "c"
+    assert not isinstance(one, int)
+    assert one != "2"
     with pytest.raises(TypeError):
-        member + 1
+        one + 1
     with pytest.raises(TypeError):
-        member < 3  # noqa: B015
+        one < 3  # noqa: B015
     with pytest.raises(TypeError):
-        json.dumps(member)
+        json.dumps(one)
 
 
 def test_enums_of_different_kinds_compare_by_number():
@@ -290,10 +291,10 @@ def test_members_are_a_new_dict_every_time():
 
 
 def test_enums_are_copied_and_pickled():
-    for member in (Colour.BLUE, Colour(7), TritonError.CANCELLED):
-        assert copy.copy(member) == copy.deepcopy(member) == member
-        again = pickle.loads(pickle.dumps(member))
-        assert (type(again), again) == (type(member), member)
+    for one in (Colour.BLUE, Colour(7), TritonError.CANCELLED):
+        assert copy.copy(one) == copy.deepcopy(one) == one
+        again = pickle.loads(pickle.dumps(one))
+        assert (type(again), again) == (type(one), one)
 
 
 def test_a_code_of_an_error_is_a_new_object_every_time_and_cannot_be_set():

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from triton_stub.errors import StatusCode
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.casters import STR, instance_of, returned
+from triton_stub.pb_utils.enums import PybindEnum, member
 
 
 class TritonModelException(Exception):  # noqa: N818 - NVIDIA's name
@@ -23,21 +24,21 @@ def _exception_again(*args: Any) -> TritonModelException:
     return TritonModelException(*args)
 
 
-class __ErrorCode(pybind.PybindEnum):
+class __ErrorCode(PybindEnum):
     """The codes of ``TritonError``."""
 
     __slots__ = ()
     __module__ = "c_python_backend_utils"
     __qualname__ = "TritonError.__ErrorCode"
 
-    UNKNOWN: ClassVar[ErrorCode] = pybind.member(StatusCode.UNKNOWN.value)
-    INTERNAL: ClassVar[ErrorCode] = pybind.member(StatusCode.INTERNAL.value)
-    NOT_FOUND: ClassVar[ErrorCode] = pybind.member(StatusCode.NOT_FOUND.value)
-    INVALID_ARG: ClassVar[ErrorCode] = pybind.member(StatusCode.INVALID_ARG.value)
-    UNAVAILABLE: ClassVar[ErrorCode] = pybind.member(StatusCode.UNAVAILABLE.value)
-    UNSUPPORTED: ClassVar[ErrorCode] = pybind.member(StatusCode.UNSUPPORTED.value)
-    ALREADY_EXISTS: ClassVar[ErrorCode] = pybind.member(StatusCode.ALREADY_EXISTS.value)
-    CANCELLED: ClassVar[ErrorCode] = pybind.member(StatusCode.CANCELLED.value)
+    UNKNOWN: ClassVar[ErrorCode] = member(StatusCode.UNKNOWN.value)
+    INTERNAL: ClassVar[ErrorCode] = member(StatusCode.INTERNAL.value)
+    NOT_FOUND: ClassVar[ErrorCode] = member(StatusCode.NOT_FOUND.value)
+    INVALID_ARG: ClassVar[ErrorCode] = member(StatusCode.INVALID_ARG.value)
+    UNAVAILABLE: ClassVar[ErrorCode] = member(StatusCode.UNAVAILABLE.value)
+    UNSUPPORTED: ClassVar[ErrorCode] = member(StatusCode.UNSUPPORTED.value)
+    ALREADY_EXISTS: ClassVar[ErrorCode] = member(StatusCode.ALREADY_EXISTS.value)
+    CANCELLED: ClassVar[ErrorCode] = member(StatusCode.CANCELLED.value)
 
 
 # A name that can be said inside a class.

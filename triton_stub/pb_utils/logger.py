@@ -7,19 +7,20 @@ from typing import Any, ClassVar, Protocol
 
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.casters import STR, instance_of
+from triton_stub.pb_utils.enums import PybindEnum, member
 
 
-class LogLevel(pybind.PybindEnum):
+class LogLevel(PybindEnum):
     """``Logger.LogLevel``."""
 
     __slots__ = ()
     __module__ = "c_python_backend_utils"
     __qualname__ = "Logger.LogLevel"
 
-    INFO: ClassVar[LogLevel] = pybind.member(0)
-    WARNING: ClassVar[LogLevel] = pybind.member(1)
-    ERROR: ClassVar[LogLevel] = pybind.member(2)
-    VERBOSE: ClassVar[LogLevel] = pybind.member(3)
+    INFO: ClassVar[LogLevel] = member(0)
+    WARNING: ClassVar[LogLevel] = member(1)
+    ERROR: ClassVar[LogLevel] = member(2)
+    VERBOSE: ClassVar[LogLevel] = member(3)
 
 
 # The name of the type inside Logger, where LogLevel is an attribute.

@@ -6,16 +6,17 @@ from typing import ClassVar, Final
 
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.casters import INT64, instance_of
+from triton_stub.pb_utils.enums import PybindEnum, member
 
 
-class MemoryType(pybind.PybindEnum):
+class MemoryType(PybindEnum):
     """``TRITONSERVER_MEMORY_GPU`` and ``TRITONSERVER_MEMORY_CPU``."""
 
     __slots__ = ()
     __module__ = "c_python_backend_utils"
 
-    TRITONSERVER_MEMORY_GPU: ClassVar[MemoryType] = pybind.member(0)
-    TRITONSERVER_MEMORY_CPU: ClassVar[MemoryType] = pybind.member(1)
+    TRITONSERVER_MEMORY_GPU: ClassVar[MemoryType] = member(0)
+    TRITONSERVER_MEMORY_CPU: ClassVar[MemoryType] = member(1)
 
 
 class PreferredMemory(pybind.PybindObject):

@@ -21,6 +21,7 @@ from triton_stub.pb_utils.casters import (
     instance_of,
     list_of,
 )
+from triton_stub.pb_utils.enums import PybindEnum, member
 from triton_stub.pb_utils.errors import TritonModelException
 from triton_stub.pb_utils.host import told
 
@@ -35,15 +36,15 @@ _BUCKETS = list_of(FLOAT)
 _ESCAPES = re.compile(r"\\(?:(ud[89ab]..\\ud[c-f]..)|(?!ud[89ab])(.)|u)")
 
 
-class MetricKind(pybind.PybindEnum):
+class MetricKind(PybindEnum):
     """``MetricKind``, which is also exported as constants of ``MetricFamily``."""
 
     __slots__ = ()
     __module__ = "c_python_backend_utils"
 
-    COUNTER: ClassVar[MetricKind] = pybind.member(0)
-    GAUGE: ClassVar[MetricKind] = pybind.member(1)
-    HISTOGRAM: ClassVar[MetricKind] = pybind.member(2)
+    COUNTER: ClassVar[MetricKind] = member(0)
+    GAUGE: ClassVar[MetricKind] = member(1)
+    HISTOGRAM: ClassVar[MetricKind] = member(2)
 
 
 class MetricSeries(Protocol):

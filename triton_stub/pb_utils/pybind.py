@@ -33,22 +33,20 @@ import sys
 from collections.abc import Callable
 from typing import (
     Any,
-    ClassVar,
     Final,
     Generic,
     NamedTuple,
     NoReturn,
-    Self,
     SupportsIndex,
     TypeVar,
     cast,
 )
 
-from triton_stub.pb_utils.casters import REFUSED, UINT32, Caster
+from triton_stub.pb_utils.casters import REFUSED, Caster
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 T = TypeVar("T")
-_MODULE = "c_python_backend_utils"
+MODULE = "c_python_backend_utils"
 _MISSING: Final = object()
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 _NOTE = """
@@ -60,6 +58,16 @@ when compiling your pybind11 module."""
 
 
 # Classes
+
+
+class StaticProperty(Generic[T]):
+    """An attribute of a class that is made anew whenever it is asked for, and cannot be set."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+
+    def __get__(self, instance: object, owner: type) -> T:
+        return self._make()
 
 
 def _c_name(kind: type) -> str:
@@ -78,9 +86,9 @@ class pybind11_type(type):  # noqa: N801 - pybind11's name
     ) -> pybind11_type:
         # type(name, bases, {}) takes it from the caller, which would be this function.
         module = namespace.setdefault("__module__", sys._getframe(1).f_globals["__name__"])
-        if module == _MODULE:
-            name = f"{_MODULE}.{name}"
-        elif module != __name__ and "__init__" in namespace:  # derived by a model
+        if module == MODULE:
+            name = f"{MODULE}.{name}"
+        elif "__init__" in namespace and not module.startswith(f"{__package__}."):  # a model's
             namespace["__init__"] = _initialising(namespace["__init__"])
         return super().__new__(cls, name, bases, namespace, **keywords)
 
@@ -101,7 +109,7 @@ def _initialising(init: Function) -> Function:
     @functools.wraps(init)
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        own = [kind for kind in type(self).__mro__ if kind.__module__ == _MODULE]
+        own = [kind for kind in type(self).__mro__ if kind.__module__ == MODULE]
         if not any(hasattr(self, slot) for kind in own for slot in vars(kind)["__slots__"]):
             raise TypeError(f"{_c_name(own[0])}.__init__() must be called when overriding __init__")
 
@@ -119,7 +127,7 @@ class PybindObject(metaclass=pybind11_type):
 
 def no_constructor(self: PybindObject, *_args: Any, **_kwargs: Any) -> NoReturn:
     """The constructor of a class that only the backend itself makes objects of."""
-    raise TypeError(f"{_MODULE}.{type(self).__name__}: No constructor defined!")
+    raise TypeError(f"{MODULE}.{type(self).__name__}: No constructor defined!")
 
 
 # Methods
@@ -131,7 +139,7 @@ class _Parameter(NamedTuple):
     default: Any = _MISSING
 
 
-class _Signature:
+class Signature:
     """Parameters without self, as text and as what reads the arguments of a call."""
 
     def __init__(
@@ -185,7 +193,7 @@ def method(
     returns: str, /, *casters: Caster, **named: Caster | tuple[Caster, Any]
 ) -> Callable[[Function], Function]:
     """Declares a method: what it returns, and its parameters without self."""
-    signature = _Signature(casters, named)
+    signature = Signature(casters, named)
 
     def bind(owner: type, function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
@@ -216,11 +224,11 @@ def constructor(
     *casters: Caster, **named: Caster | tuple[Caster, Any]
 ) -> Callable[[Function], Function]:
     """Declares ``__init__``: its parameters without self."""
-    signature = _Signature(casters, named)
+    signature = Signature(casters, named)
 
     return cast(
         "Callable[[Function], Function]",
-        _declares(lambda owner, function: _constructor(owner, signature, function)),
+        _declares(lambda owner, function: bound_constructor(owner, signature, function)),
     )
 
 
@@ -228,11 +236,11 @@ def function(
     returns: str, /, *casters: Caster, **named: Caster | tuple[Caster, Any]
 ) -> Callable[[Function], Function]:
     """Declares a function of a module, or a static method: what it returns, and its parameters."""
-    signature = _Signature(casters, named)
+    signature = Signature(casters, named)
     return _function(f"({signature.text}) -> {returns}", signature)
 
 
-def _function(text: str, signature: _Signature) -> Callable[[Function], Function]:
+def _function(text: str, signature: Signature) -> Callable[[Function], Function]:
     def bind(function: Callable[..., Any]) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             values = signature.read(args, kwargs)
@@ -250,8 +258,8 @@ def misbound(returns: str, self: Caster, /, *casters: Caster) -> Callable[[Any],
 
     So it is called on the class, and on an object only with that object as the first argument.
     """
-    signature = _Signature((self, *casters), {})
-    rest = _Signature(casters, {}).text
+    signature = Signature((self, *casters), {})
+    rest = Signature(casters, {}).text
     return _function(f"(self: {self.text}, {rest}) -> {returns}", signature)
 
 
@@ -309,9 +317,10 @@ def _declares(bind: _Bind) -> Any:
     return lambda function: _Declared(bind, function)
 
 
-def _constructor(
-    owner: type, signature: _Signature, function: Callable[..., Any]
+def bound_constructor(
+    owner: type, signature: Signature, function: Callable[..., Any]
 ) -> Callable[..., Any]:
+    """``__init__`` of a class that is there already."""
     text = f"{_full_name(owner)}({signature.text})"
 
     def call(self: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -328,7 +337,7 @@ def _named(
 ) -> Callable[..., Any]:
     call.__name__ = name or function.__name__
     call.__qualname__ = function.__qualname__
-    call.__module__ = _MODULE
+    call.__module__ = MODULE
     # pybind11's own form of a function that has a text, too.
     call.__doc__ = f"{call.__name__}{text}\n" + (
         f"\n{function.__doc__}\n" if function.__doc__ else ""
@@ -345,91 +354,3 @@ def _shown(value: Any) -> str:
         return repr(value)
     except Exception:  # noqa: BLE001 - pybind11 swallows whatever it is
         return "<repr raised Error>"
-
-
-# Enums
-
-
-class _Member(NamedTuple):
-    number: int
-
-
-def member(number: int) -> Any:
-    """A member of an enum, by its number: ``INFO: ClassVar[LogLevel] = pybind.member(0)``."""
-    return _Member(number)
-
-
-class StaticProperty(Generic[T]):
-    """An attribute of a class that is made anew whenever it is asked for, and cannot be set."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-
-    def __get__(self, instance: object, owner: type) -> T:
-        return self._make()
-
-
-class PybindEnum(PybindObject):  # noqa: PLW1641 - the hash is below
-    """A ``pybind11::enum_``: equal to its number and convertible to it, but no ``int``.
-
-    Any 32-bit number makes an object, a new one each time, called ``???`` if no member has it.
-    """
-
-    __slots__ = ("_number",)
-
-    __members__: ClassVar[StaticProperty[dict[str, Self]]]
-    _number: int
-    _members: ClassVar[dict[str, Any]] = {}
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if cls.__module__ != _MODULE:
-            return  # derived by a model: it has the members of its base
-        _ENUMS[cls.__qualname__] = cls
-        setattr(cls, "__init__", _constructor(cls, _ENUM_SIGNATURE, PybindEnum.__init__))  # noqa: B010
-        cls._members = {key: cls(m.number) for key, m in vars(cls).items() if type(m) is _Member}
-        cls.__members__ = StaticProperty(lambda: dict(cls._members))
-        for key, one in cls._members.items():
-            setattr(cls, key, one)
-        cls.__doc__ = "Members:" + "".join(f"\n\n  {key}" for key in cls._members)
-        entries = {key: (one, None) for key, one in cls._members.items()}
-        setattr(cls, "__entries", entries)  # as text: a name would be mangled
-
-    def __init__(self, value: int) -> None:
-        self._number = value
-
-    @property
-    def name(self) -> str:
-        """Name of the member, or ``???``."""
-        return next((key for key, one in self._members.items() if one == self), "???")
-
-    @property
-    def value(self) -> int:
-        """Number of the member."""
-        return self._number
-
-    def __int__(self) -> int:
-        return self._number
-
-    __index__ = __getstate__ = __hash__ = __int__
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self._number == other)
-
-    def __repr__(self) -> str:
-        return f"<{self}: {self._number}>"
-
-    def __str__(self) -> str:
-        return f"{type(self).__name__}.{self.name}"
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
-        # Not by the class's own name: its module can be imported inside a model only.
-        return _enum_again, (type(self).__qualname__, self._number)
-
-
-_ENUMS: Final[dict[str, type[PybindEnum]]] = {}
-_ENUM_SIGNATURE: Final = _Signature((), {"value": UINT32})
-
-
-def _enum_again(kind: str, number: int) -> Any:
-    return _ENUMS[kind](number)
