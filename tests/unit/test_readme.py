@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = ROOT / "tests" / "conformance" / "examples"
 
 CONFIG = """
 max_batch_size: 8
@@ -34,6 +37,30 @@ class TritonPythonModel:
             answer = np.zeros((tensor.shape()[0], {size}), np.float32)
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("{output}", answer)]))
         return responses
+"""
+TALKS_CONFIG = """
+input { name: "IN" data_type: TYPE_FP32 dims: [ -1 ] }
+output { name: "OUT" data_type: TYPE_FP32 dims: [ -1 ] }
+parameters { key: "FORCE_CPU_ONLY_INPUT_TENSORS" value { string_value: "no" } }
+"""
+TALKS = """
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        (request,) = requests
+        array = request.inputs()[0].as_numpy()
+        print(array.size, "numbers")
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", array)])]
+"""
+STUCK = """
+import time
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(1e6)
 """
 
 
@@ -77,3 +104,36 @@ def test_your_own_model(pytester: pytest.Pytester, write_model: Callable[..., No
     pytester.makepyfile(tests)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=tests.count("def test_"))
+
+
+def test_all_that_a_model_may_do(pytester: pytest.Pytester) -> None:
+    repository = pytester.path / "model_repository"
+    for name in ("add_sub", "batch_auto_complete", "bls_sync", "custom_metrics", "square_int32"):
+        shutil.copytree(EXAMPLES / name, repository / name)
+    (repository / "talks" / "1").mkdir(parents=True)
+    (repository / "talks" / "config.pbtxt").write_text(TALKS_CONFIG)
+    (repository / "talks" / "1" / "model.py").write_text(TALKS)
+    (tests,) = (block for block in blocks("python") if "on_gpu" in block)
+    pytester.makepyfile(tests)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=tests.count("def test_"))
+
+
+def test_a_model_that_blocks(pytester: pytest.Pytester) -> None:
+    folder = pytester.path / "model_repository" / "stuck"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(TALKS_CONFIG)
+    (folder / "1" / "model.py").write_text(STUCK)
+    (settings,) = (block for block in blocks("toml") if "triton_timeout" in block)
+    pytester.makepyprojecttoml(re.sub(r"= \d+", "= 2", settings))
+    pytester.makepyfile(
+        "import numpy as np\n"
+        "def test_it(triton):\n    triton.infer('stuck', IN=np.ones(1, np.float32))"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(failed=1)
+    (told,) = blocks("text")
+    first, *stack = told.partition("Instance ")[0].replace("\n", " "), *told.splitlines()[-2:]
+    said = re.sub(r'File ".*/stuck/', 'File "…/models/stuck/', result.stdout.str())
+    for words in (first, "Instance 'stuck_0' is in execute, at", *stack):
+        assert words in said
