@@ -1,7 +1,6 @@
 """The way to the server from forked workers."""
 
 import os
-import threading
 
 import numpy as np
 import pytest
@@ -38,8 +37,9 @@ def door():
     door = Door(Echo)
     door.watch()
     yield door
+    thread = door._thread
     door.close()
-    assert not any(thread.name == "forked workers" for thread in threading.enumerate())
+    assert not thread.is_alive()
 
 
 def in_a_child(work):
@@ -75,10 +75,10 @@ def request(model_name="m"):
 
 
 def test_it_is_closed_until_the_process_forks(door):
-    before = threading.active_count()
     assert not door.is_behind
+    assert not door._thread.is_alive()
     assert in_a_child(lambda: door.is_behind) == "True"
-    assert threading.active_count() == before + 1
+    assert door._thread.is_alive()
 
 
 def test_one_response(door):
