@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import probing
 import pytest
 from broken_models import both_engines, comparable, reasons, write_models
 from comparing import Engines, outcome
@@ -28,7 +29,7 @@ output { name: "OUT" data_type: TYPE_STRING dims: [ 1 ] }
 """
 TWO = CONFIG + "instance_group { count: 2 }"
 DECOUPLED = CONFIG + "model_transaction_policy { decoupled: true }"
-BATCHES = CONFIG.replace("[ 1 ]", "[ 1 ]") + (
+BATCHES = CONFIG + (
     "max_batch_size: 4 dynamic_batching { "
     "preferred_batch_size: [ 4 ] max_queue_delay_microseconds: 60000000 }"
 )
@@ -196,14 +197,16 @@ def test_instances_run_side_by_side_and_each_one_at_a_time(
 
 
 @pytest.mark.rule("3.4-generator")
-@pytest.mark.newer("24.11", "Python 3.12 asyncio.iscoroutine: a generator is none")
-def test_an_execute_that_yields(own: Engines) -> None:
-    with pytest.raises(InferenceError) as caught:
-        ask(own.stub, "generates")
-    assert caught.value.message == (
-        "Failed to process the request(s) for model 'generates_0', message: Expected a list in "
-        "the execute return, found type '<class 'generator'>'."
-    )
+def test_an_execute_that_yields(own: Engines, repository: Path) -> None:
+    # Which of two complaints it is, is a matter of Python's version: up to 3.11 a generator
+    # passes for a coroutine.
+    def error(engine: Engine) -> str:
+        with pytest.raises(InferenceError) as caught:
+            ask(engine, "generates")
+        text = probing.comparable(comparable(caught.value.message, repository))
+        return text.partition("\n\nAt:")[0]
+
+    own.same(error)
 
 
 @pytest.mark.rule("3.4-response-order", "3.4-list-of-requests")
