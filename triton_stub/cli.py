@@ -109,8 +109,10 @@ def _serve(arguments: argparse.Namespace) -> int:
             for name, error in server.load_errors.items():
                 print(_explain(name, error), file=sys.stderr, flush=True)
             endpoint = server.serve(http_port=arguments.http_port, host=arguments.http_address)
-            print(f"Started HTTPService at {endpoint.http_url}", flush=True)
-            _wait_for_a_signal()
+            # Whoever reads this may send the signal at once.
+            with contextlib.suppress(KeyboardInterrupt):
+                print(f"Started HTTPService at {endpoint.http_url}", flush=True)
+                threading.Event().wait()
             print(
                 "stopping: requests in flight are answered first; Ctrl-C ends it at once",
                 flush=True,
@@ -137,11 +139,6 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _wait_for_a_signal() -> None:
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
 
 
 def _table(server: Server) -> str:

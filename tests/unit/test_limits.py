@@ -512,3 +512,32 @@ def test_an_interrupt_ends_a_test_run_while_a_model_blocks(project, where):
         assert b"Instance 'model_0' is in finalize, at" in out
     else:
         assert b"KeyboardInterrupt" in out
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "told"),
+    [
+        ("load", model(initialize("block()")), "the model was not loaded within 0.2 s"),
+        ("exit", model(initialize("threading.Thread(target=block).start()")), "left running"),
+    ],
+)
+def test_the_command_line_has_limits_and_ends(tmp_path, limit, code, told):
+    write_model(tmp_path, code=code)
+    arguments = ["serve", "--http-port=0", f"--{limit}-timeout-secs=0.2", str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "triton_stub.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        try:
+            lines = iter(process.stdout.readline, "")
+            assert any(line.startswith("Started HTTPService") for line in lines)
+            process.send_signal(signal.SIGINT)
+            _, log = process.communicate(timeout=CAP)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert told in log
+    assert "in block" in log
