@@ -191,7 +191,7 @@ class Results:
         try:
             yield started
         finally:
-            started |= (self._starts - before).keys()
+            started.update(self._starts - before)
 
     def _say(self, session: pytest.Session, text: str, **style: bool) -> None:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
