@@ -14,7 +14,11 @@ from probing import expressions
 from triton_stub.engines.engine import Engine
 
 # Newer Pythons warn of forks beside threads, of which the real server's processes have some, too.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+    # JAX, if some other test has imported it.
+    pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning"),
+]
 
 # What a child found out comes by a pipe; it must end without what its parent does at its own end.
 FORKED = """

@@ -12,7 +12,11 @@ from triton_stub.datatypes import BYTES
 from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.errors import TritonModelException
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+    # JAX, if some other test has imported it.
+    pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning"),
+]
 
 
 class Echo:
