@@ -103,7 +103,7 @@ class Facts:
     def _totals(self) -> list[str]:
         results = Counter(case.result for case in self.cases)
         examples = sum(case.examples for case in self.cases)
-        names = Counter(row.result for row in self.surface)
+        names = Counter(row.result.partition(" ")[0] for row in self.surface)
         return [
             *_table(
                 ("", "all", SAME, DEVIATION, NEWER, "unexplained"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
+from comparing import Engines
 from page import CASES, EXAMPLES, TRAPS, Case, Facts, Surface
 from results import Results
 
@@ -70,3 +71,9 @@ def test_a_mark_that_names_nothing(request: pytest.FixtureRequest, kind: str):
     item = Mock(path=request.path, iter_markers=lambda name: [mark] if name == kind else [])
     with pytest.raises(pytest.UsageError, match=f"there is no {kind} 'no-such'"):
         Results(request.config).pytest_collection_modifyitems([item])
+
+
+def test_which_engines_a_test_asks_is_noted(request: pytest.FixtureRequest, engines: Engines):
+    plugins = request.config.pluginmanager.get_plugins()
+    (results,) = (plugin for plugin in plugins if isinstance(plugin, Results))
+    assert results._asked_by_fixtures(request.node) == {"stub", "native"}
