@@ -40,6 +40,7 @@ MODULES = (triton_python_backend_utils, c_python_backend_utils)
 # What is there because of how a module or a class was made.
 HIDDEN = {"__annotations__", "__builtins__", "__cached__", "__del__", "__doc__", "__file__"}
 HIDDEN |= {"__loader__", "__module__", "__package__", "__slots__", "__spec__", "__weakref__"}
+HIDDEN |= {"__slotnames__"}  # which copying or pickling an object leaves in its class
 # What pybind11 gives to some classes in place of what every class has.
 OWN = {"__eq__", "__getstate__", "__hash__", "__init__", "__ne__", "__repr__", "__str__"}
 # How they are called is Python's business.
