@@ -68,8 +68,10 @@ output [ { name: "OUT" data_type: TYPE_STRING dims: [ -1 ] },
          { name: "MORE" data_type: TYPE_STRING dims: [ -1 ] } ]
 """
 DECOUPLED = "model_transaction_policy { decoupled: true }\n"
-ITERATIVE = "sequence_batching { iterative_sequence: true }\n"
-OLDEST = "sequence_batching { iterative_sequence: true oldest { max_candidate_sequences: 4 } }\n"
+# The server forgets a sequence for which nothing comes for so long; a test may be slow.
+PATIENT = "iterative_sequence: true max_sequence_idle_microseconds: 60000000"
+ITERATIVE = f"sequence_batching {{ {PATIENT} }}\n"
+OLDEST = f"sequence_batching {{ {PATIENT} oldest {{ max_candidate_sequences: 4 }} }}\n"
 # A batch of three, as soon as there are three.
 THREE = (
     "max_batch_size: 3 dynamic_batching { preferred_batch_size: [ 3 ] "
