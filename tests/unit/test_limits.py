@@ -170,7 +170,7 @@ def test_a_model_that_does_not_load_does_not_keep_others_from_it(tmp_path):
     (tmp_path / "a" / "1" / "helper.py").write_text("")
     write_model(tmp_path, "b", model())
     try:
-        with Server(tmp_path, load_timeout=0.1, exit_on_error=False) as server:
+        with Server(tmp_path, load_timeout=5, exit_on_error=False) as server:
             assert set(server.load_errors) == {"a"}
             assert server.model("b")(IN=np.ones(1, np.float32))["OUT"] == 1
             gate.opened.set()
@@ -189,7 +189,7 @@ def test_several_instances_have_one_limit(tmp_path):
     config = CONFIG + "instance_group { count: 2 }"
     write_model(tmp_path, code=code, config=config)
     with pytest.raises(LoadError, match=r"Instance 'model_0_1' is in initialize"):
-        Server(tmp_path, load_timeout=0.5).start()
+        Server(tmp_path, load_timeout=5).start()
 
 
 BLOCKS_ON_A_REQUEST = {
@@ -231,9 +231,9 @@ BLOCKS_ON_A_REQUEST = {
 def test_a_response_that_does_not_come_in_time(tmp_path, what):
     code, config, told = BLOCKS_ON_A_REQUEST[what]
     write_model(tmp_path, code=code, config=config)
-    with Server(tmp_path, response_timeout=0.3, exit_timeout=0.1) as server:
+    with Server(tmp_path, response_timeout=1.5, exit_timeout=0.1) as server:
         responses = server.model("model").infer(inputs={"IN": np.ones(1, np.float32)})
-        with pytest.raises(InferenceError, match=r"no response within 0\.3 s") as caught:
+        with pytest.raises(InferenceError, match=r"no response within 1\.5 s") as caught:
             list(responses)
     text = caught.value.message
     assert "the real server waits for ever. Raise response_timeout" in text
