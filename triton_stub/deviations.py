@@ -151,8 +151,9 @@ EXACT_BATCH = Deviation(
 )
 COMPUTED_IMPORTS = Deviation(
     key="computed-imports",
-    what="`pickle` of the model's own classes, `sys.modules[__name__]`, `sys.path` or `sys.argv` "
-    "inside `execute`",
+    what="`pickle` of the model's own classes and functions (which `multiprocessing.Pool` needs), "
+    "`sys.modules[__name__]`, `sys.path`, `sys.argv`, and what looks a module up there "
+    "(`dataclass` of texts, `typing.get_type_hints`, `inspect.getsource`), inside `execute`",
     server="has the model's own",
     stub="those of the test run; an `import` and `importlib.import_module` find the model's "
     "modules",
@@ -288,6 +289,13 @@ CONTROL_ERROR = Deviation(
     stub="raises the exception",
     why="a test must not crash",
 )
+SEVERAL_FILES = Deviation(
+    key="several-files",
+    what="`load_model` with more than one file",
+    server="mixes up their contents, and may die of it",
+    stub="an error that says so",
+    why="whatever it would be, it would be wrong",
+)
 INSTANCE_UPDATE = Deviation(
     key="instance-update",
     what="a model that is loaded again, of which only `instance_group` has changed",
@@ -329,7 +337,8 @@ BLS_CIRCLE = Deviation(
     what="`exec` in `execute`, where whoever could answer waits for this very `execute`: a model "
     "that calls itself and has one instance, or that calls one that calls it",
     server="waits for ever",
-    stub="an exception that says so",
+    stub="an exception that says so; of `async_exec`, or from another thread, after "
+    "`response_timeout` seconds",
     why="a test must not hang",
 )
 EARLY_ANSWER = Deviation(

@@ -15,7 +15,12 @@ from triton_stub.core import model as core_model
 from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
 from triton_stub.core.repository import NEWEST, ModelState, Repository, describe_failures
-from triton_stub.core.request import InferenceRequest, InferenceResponse, Parameter
+from triton_stub.core.request import (
+    InferenceRequest,
+    InferenceResponse,
+    Parameter,
+    own_parameter,
+)
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 
@@ -388,6 +393,8 @@ class Model:
         return self._server.find(self.name, self.version)
 
     def _request(self, inputs: Mapping[str, Any], **fields: Any) -> InferenceRequest:
+        if given := fields.get("parameters"):
+            fields["parameters"] = {name: own_parameter(name, given[name]) for name in given}
         return InferenceRequest(
             model_name=self.name,
             model_version=self.version,

@@ -57,6 +57,19 @@ def test_types_have_no_module_and_messages_are_as_they_are(told, raised, start):
     assert told(initialize(f"raise {raised}")) == f"{start}\n\nAt:\n  model.py(6): initialize\n"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pb_utils.MetricFamily('no name', '', pb_utils.MetricFamily.COUNTER)",
+        "self.f = pb_utils.MetricFamily('n', '', pb_utils.MetricFamily.GAUGE);"
+        " self.f.Metric().observe(1)",
+        "pb_utils.MetricFamily('n', '', pb_utils.MetricFamily.GAUGE).Metric().set(1)",
+    ],
+)
+def test_what_the_server_refuses_is_told_with_the_models_own_lines(told, line):
+    assert told(initialize(line)).endswith("\n\nAt:\n  model.py(6): initialize\n")
+
+
 def test_neither_causes_nor_notes_are_told(told):
     text = told(
         initialize("try: 1 / 0\n    except ArithmeticError as e: raise OSError('x') from e")

@@ -112,3 +112,23 @@ def test_only_the_newest_lines_are_kept(monkeypatch):
     for number in range(5):
         log.note(LogLevel.INFO, str(number))
     assert [record.message for record in log.records()] == ["2", "3", "4"]
+
+
+def test_an_object_that_logs_when_it_is_collected():
+    class Echo(io.StringIO):
+        def write(self, text):
+            # As a garbage collection in the middle of a line may.
+            if "first" in text:
+                log.note(LogLevel.INFO, "second")
+            return super().write(text)
+
+    log = Log(echo=Echo())
+    log.note(LogLevel.INFO, "first")
+    assert [record.message for record in log.records()] == ["first", "second"]
+
+
+def test_what_a_forked_worker_logs_does_not_get_here(monkeypatch):
+    log = Log()
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    log.note(LogLevel.INFO, "from elsewhere")
+    assert log.records() == []

@@ -87,7 +87,8 @@ def test_cancelled():
     assert responses.cancelled
 
 
-def test_what_is_dropped_in_a_circle_is_found_before_the_time_is_up():
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_is_dropped_in_a_circle_is_found_before_the_time_is_up(is_async):
     class Dropped:
         def __del__(self):
             responses.put(response("found"))
@@ -98,6 +99,7 @@ def test_what_is_dropped_in_a_circle_is_found_before_the_time_is_up():
         circle = [Dropped()]
         circle.append(circle)
         del circle
-        assert responses.result().request_id == "found"
+        result = asyncio.run(responses.result_async()) if is_async else responses.result()
+        assert result.request_id == "found"
     finally:
         gc.enable()

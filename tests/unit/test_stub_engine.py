@@ -160,6 +160,13 @@ def test_it_has_the_face_of_an_engine(engine):
         pytest.param(lambda engine: engine.ready("good", "2"), id="version not ready"),
         pytest.param(lambda engine: engine.ready("good", "x"), id="no version ready"),
         pytest.param(lambda engine: engine.ready("nobody"), id="nobody ready"),
+        *[
+            pytest.param(
+                lambda engine, value=value: engine.infer("good", x=X, parameters={"p": value}),
+                id=f"parameter {value!r}",
+            )
+            for value in (1, True, 1.5, "a", "a\0b", b"a", 2**70, [1], None, {"a": 1})
+        ],
     ],
 )
 def test_it_answers_as_its_http_port_does(engine, over_http, body):

@@ -55,7 +55,9 @@ class Log:
     def __init__(self, *, verbose: bool = False, echo: TextIO | None = None) -> None:
         self._verbose = verbose
         self._echo = echo
-        self._lock = threading.Lock()
+        # Of a garbage collection that comes meanwhile a model's __del__ may log, too.
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
         self._records: deque[LogRecord] = deque(maxlen=_KEPT)
 
     def write(self, level: LogLevel, message: str, file: str, line: int) -> None:
@@ -68,12 +70,17 @@ class Log:
         self._keep(LogRecord(datetime.now(UTC), level, message, Path(file).name, line, early=True))
 
     def _keep(self, record: LogRecord) -> None:
+        # What a worker that a model has forked logs never gets to the server; and the lock may
+        # have been held by another thread when it was forked.
+        if os.getpid() != self._pid:
+            return
+        text = "" if self._echo is None else str(record)
         with self._lock:
             self._records.append(record)
             if self._echo is not None:
                 # Somebody closed it: no reason for a model to fail.
                 with contextlib.suppress(OSError, ValueError):
-                    print(record, file=self._echo, flush=True)
+                    print(text, file=self._echo, flush=True)
 
     def note(self, level: LogLevel, message: str) -> None:
         """Add a line of this library's own; its place is the caller's."""

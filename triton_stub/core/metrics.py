@@ -34,7 +34,9 @@ class Metrics:
     """The registry of a server. Everything in it may be used from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards everything below, down to the values
+        # Guards everything below, down to the values. In a garbage collection meanwhile a
+        # model's __del__ may use its metrics, too.
+        self._lock = threading.RLock()
         self._records: dict[str, _Record] = {}
         # A family may be given up by a garbage collection, in the middle of whatever: nothing but
         # this is done about it then.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triton_stub.core.result import Result
-from triton_stub.errors import InferenceError
+from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,6 +14,26 @@ if TYPE_CHECKING:
     from triton_stub.core.tensor import Tensor
 
 Parameter = bool | int | float | str
+
+
+_INT64 = range(-(2**63), 2**63)
+
+
+def own_parameter(name: str, value: Any) -> Parameter:
+    """A client's own parameter as the server keeps it; InferenceError if it takes no such value."""
+    if type(value) is bytes:
+        value = value.decode()
+    if type(value) is str:
+        return value.partition("\0")[0]  # a C string ends there
+    if type(value) is int and value not in _INT64:
+        return float(value)
+    if type(value) in (bool, int, float):
+        own: Parameter = value
+        return own
+    raise InferenceError(
+        f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'.",
+        StatusCode.INVALID_ARG,
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -101,13 +101,13 @@ class Responses:
 
     def get(self, timeout: float | None) -> InferenceResponse:
         """Wait for the next response; InferenceError if none comes in time."""
-        at_first = _UNTIL_COLLECTION if timeout is None else min(timeout, _UNTIL_COLLECTION)
+        at_first, then = self._waits(timeout)
         try:
             response = self._arrived.get(timeout=at_first)
         except queue.Empty:
             gc.collect()
             try:
-                response = self._arrived.get(timeout=timeout and max(0.0, timeout - at_first))
+                response = self._arrived.get(timeout=then)
             except queue.Empty:
                 raise self._overdue(timeout) from None
         self._done = response.final
@@ -135,15 +135,31 @@ class Responses:
             try:
                 response = self._arrived.get_nowait()
             except queue.Empty:
-                try:
-                    await asyncio.wait_for(changed.wait(), self._timeout)
-                except TimeoutError:
-                    raise self._overdue(self._timeout) from None
+                await self._changed(changed)
                 changed.clear()
             else:
                 self._done = response.final
                 responses.append(response)
         return _only(responses)
+
+    async def _changed(self, changed: asyncio.Event) -> None:
+        at_first, then = self._waits(self._timeout)
+        try:
+            await asyncio.wait_for(changed.wait(), at_first)
+        except TimeoutError:
+            gc.collect()
+            try:
+                await asyncio.wait_for(changed.wait(), then)
+            except TimeoutError:
+                raise self._overdue(self._timeout) from None
+
+    @staticmethod
+    def _waits(timeout: float | None) -> tuple[float, float | None]:
+        """Seconds to wait before a garbage collection, and after it."""
+        if timeout is None:
+            return _UNTIL_COLLECTION, None
+        at_first = min(timeout, _UNTIL_COLLECTION)
+        return at_first, timeout - at_first
 
     def _overdue(self, timeout: float | None) -> InferenceError:
         self._done = self.closed = True

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from triton_stub import datatypes
-from triton_stub.core.request import InferenceRequest
+from triton_stub.core.request import InferenceRequest, own_parameter
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import Datatype
 from triton_stub.endpoints import http_data, http_json
 from triton_stub.endpoints.http_json import (
     INT64_MAX,
-    INT64_MIN,
     as_array,
     as_bool,
     as_string,
@@ -194,17 +193,7 @@ def _own_parameter(parameters: dict[str, Any], name: str) -> Parameter:
         )
     if name not in parameters:  # it went on after a zero
         raise InferenceError(f"parameter key '{name}' was not found in the JSON")
-    value = parameters[name]
-    if type(value) is str:
-        return _c_string(value)
-    if type(value) is int and not INT64_MIN <= value <= INT64_MAX:
-        return float(value)
-    if type(value) in (bool, int, float):
-        own: Parameter = value
-        return own
-    raise _refused(
-        f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'."
-    )
+    return own_parameter(name, parameters[name])
 
 
 def _inputs(document: Any, blobs: _Blobs, request_id: str) -> list[Tensor]:

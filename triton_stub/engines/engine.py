@@ -73,6 +73,7 @@ class Engine(Protocol):
 
         A response with an error is yielded, too, because others may follow it; so is a refusal
         of the request. The last one may be empty. Closing the iterator cancels the request.
+        Compare messages, not codes: gRPC's stream carries the text of an error alone.
         """
 
     def server_metadata(self) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from triton_stub.errors import ServerError
 from triton_stub.pb_utils.errors import TritonModelException
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from triton_stub.pb_utils.logger import LogSink
     from triton_stub.pb_utils.metrics import MetricStore
@@ -70,18 +69,27 @@ class Host(Protocol):
         """True if a model, or the version of it, takes requests; -1 means any version."""
 
 
-@contextlib.contextmanager
-def told(host: Host, prefix: str) -> Iterator[None]:
+class told:  # noqa: N801 - read as a word: ``with told(host, prefix): ...``
     """Raise what the server refuses inside as a TritonModelException, in the backend's words.
 
     Source: python_backend ``src/pb_stub.h``, ``SendMessage``. See deviations.CONTROL_ERROR.
     """
-    try:
-        yield
-    except ServerError as error:
-        # A C string, which ends with the first zero.
-        message = error.message.partition("\0")[0]
-        raise TritonModelException(
-            f"{prefix}Failed to process the request for model '{host.instance_name}', "
-            f"message: {message}"
-        ) from error
+
+    # No contextlib: its frames would be in what a client is told of the exception.
+    __slots__ = ("_host", "_prefix")
+
+    def __init__(self, host: Host, prefix: str) -> None:
+        self._host = host
+        self._prefix = prefix
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ServerError):
+            # A C string, which ends with the first zero.
+            message = error.message.partition("\0")[0]
+            raise TritonModelException(
+                f"{self._prefix}Failed to process the request for model "
+                f"'{self._host.instance_name}', message: {message}"
+            ) from error

@@ -5,7 +5,6 @@ Source: python_backend ``src/metric_family.cc`` and ``src/metric.cc``.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -26,7 +25,7 @@ from triton_stub.pb_utils.errors import TritonModelException
 from triton_stub.pb_utils.host import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from triton_stub.pb_utils.host import Host
 
@@ -120,8 +119,7 @@ class Metric(pybind.PybindObject):
         with self._asking("get"):
             return self._series.value()
 
-    @contextlib.contextmanager
-    def _asking(self, operation: str) -> Iterator[None]:
+    def _asking(self, operation: str) -> told:
         failed = f"Failed to {operation} metric value: "
         if self._family.closed:
             raise TritonModelException(
@@ -129,8 +127,7 @@ class Metric(pybind.PybindObject):
                 "deleted. The 'MetricFamily' object should be deleted AFTER its corresponding "
                 "'Metric' objects have been deleted."
             )
-        with told(self._host, failed):
-            yield
+        return told(self._host, failed)
 
 
 def _metric(family: MetricSeriesFamily, series: MetricSeries, host: Host) -> Metric:
