@@ -251,6 +251,22 @@ def test_state_persists_between_batches(engines: Engines) -> None:
     assert len(set(engines.same(three))) == 3
 
 
+@pytest.mark.rule("3.10-background")
+@pytest.mark.parametrize(
+    "own",
+    [
+        "t = threading.Thread(target=x.append, args=['target'])",
+        "t = threading.Thread(); t.run = lambda: x.append('assigned')",
+        "t = threading.Thread(target=x.append, args=['target']); inner = t.run\n"
+        "t.run = lambda: (x.append('wrapper'), inner())",
+    ],
+    ids=["target", "assigned", "wrapped"],
+)
+def test_a_thread_runs_its_own_run(engines: Engines, own: str) -> None:
+    code = f"x = []; {own}\nt.start(); t.join(); (x, 'run' in vars(t), t.daemon)"
+    assert engines.same(lambda engine: probe(engine, code)).startswith("(['")
+
+
 @pytest.mark.rule("3.4-async-decoupled")
 def test_decoupled_probes_answer_out_of_order(engines: Engines) -> None:
     # A sender that is kept is answered by a later request.

@@ -100,13 +100,18 @@ class Offspring:
         with self._lock:
             self._threads.add(thread)
 
+        own = vars(thread)
+        # A model may have put one there, too.
+        before = {"run": own["run"]} if "run" in own else {}
+
         def run() -> None:
             # Before it starts another one, which will be the same.
             _tell(thread, daemon=daemon)
-            del vars(thread)["run"]
+            del own["run"]
+            own.update(before)
             thread.run()
 
-        vars(thread)["run"] = run
+        own["run"] = run
         start(thread)
 
     def start_process(self, child: BaseProcess, start: Callable[[BaseProcess], None]) -> None:
