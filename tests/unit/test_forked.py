@@ -1,10 +1,13 @@
 """The way to the server from forked workers."""
 
 import os
+from multiprocessing.connection import Listener
+from threading import Thread
 
 import numpy as np
 import pytest
 
+from triton_stub.core import forked
 from triton_stub.core.forked import Door
 from triton_stub.core.request import InferenceRequest, InferenceResponse
 from triton_stub.core.tensor import Tensor
@@ -17,6 +20,8 @@ pytestmark = [
     # JAX, if some other test has imported it.
     pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning"),
 ]
+
+PATIENCE = 60.0
 
 
 class Echo:
@@ -142,3 +147,26 @@ def test_children_that_die_harm_nobody(door):
 
     assert in_a_child(work) == ""
     assert "2.0" in in_a_child(lambda: largest(door))
+
+
+class Exhausted(Listener):
+    """Lets nobody in, as in a process without any more descriptors."""
+
+    def accept(self):
+        raise OSError("too many open files")
+
+
+class Unreachable(Exhausted):
+    address = "/nowhere/at/all"
+
+
+@pytest.mark.parametrize("kind", [Exhausted, Unreachable])
+def test_it_closes_though_nothing_gets_in(monkeypatch, kind):
+    monkeypatch.setattr(forked, "Listener", kind)
+    door = Door(Echo)
+    door.open()
+    closing = Thread(target=door.close, daemon=True)
+    closing.start()
+    for thread in (closing, door._thread):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()

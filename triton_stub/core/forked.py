@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 import secrets
+import socket
 import threading
 import time
 import weakref
@@ -45,7 +46,6 @@ class Door:
         self._pid = os.getpid()
         self._key = secrets.token_bytes()
         self._opening = threading.Lock()
-        self._closing = False
         self._listener: Listener | None = None
         self._thread = threading.Thread()
 
@@ -65,7 +65,6 @@ class Door:
             return
         with self._opening:
             if self._listener is None:
-                self._closing = False
                 self._listener = Listener(family="AF_UNIX", backlog=_BACKLOG, authkey=self._key)
                 self._thread = threading.Thread(
                     target=self._run, args=(self._listener,), name="forked workers", daemon=True
@@ -75,13 +74,19 @@ class Door:
     def close(self) -> None:
         """Let nothing in any more; what is inside is still answered."""
         _DOORS.discard(self)
-        listener, self._listener = self._listener, None
-        if listener is None or self.is_behind:
+        if self.is_behind:  # where nobody might ever let go of the lock
             return
-        self._closing = True
-        # It would not see that the listener is closed.
-        with contextlib.suppress(OSError, EOFError), self._connect(listener):
-            self._thread.join()
+        with self._opening:
+            listener, self._listener = self._listener, None
+            thread = self._thread
+        if listener is None:
+            return
+        # It would not see that the listener is closed; it sees a connection, whatever comes of it.
+        with contextlib.suppress(OSError):
+            with socket.socket(socket.AF_UNIX) as knock:
+                knock.settimeout(0)  # it fails if so many wait that nothing has to be seen
+                knock.connect(listener.address)
+            thread.join()
         listener.close()
 
     def send(self, request: InferenceRequest, decoupled: bool) -> Exchange:  # noqa: FBT001
@@ -108,9 +113,11 @@ class Door:
             try:
                 connection = listener.accept()
             except (OSError, EOFError, AuthenticationError):  # such as a child that was killed
+                if self._listener is not listener:
+                    return
                 time.sleep(_PAUSE)
                 continue
-            if self._closing:
+            if self._listener is not listener:
                 connection.close()
                 return
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
