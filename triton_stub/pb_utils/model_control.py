@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from triton_stub import deviations
 from triton_stub.errors import ServerError
 from triton_stub.pb_utils import pybind
 from triton_stub.pb_utils.casters import BOOL, OBJECT, REFUSED, STR, c_string
@@ -73,6 +74,14 @@ def _contents(model_name: str, files: Any) -> dict[str, bytes]:
                 f"Object of type '{pybind.type_name(type(content))}' is not an instance of 'bytes'"
             )
         contents[c_string(name)] = content
+    if len(contents) > 1:
+        # All of them are told by the address of the last (src/model_loader.cc, LoadModel).
+        raise TritonModelException(
+            deviations.SEVERAL_FILES.text(
+                f"load_model('{model_name}') has {len(contents)} files",
+                "Give it one file, or load the model from a repository.",
+            )
+        )
     return contents
 
 
