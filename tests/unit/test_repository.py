@@ -235,7 +235,7 @@ def test_a_directory_that_cannot_be_read(tmp_path, repository, monkeypatch):
     def denied(_path):
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
-    monkeypatch.setattr("triton_stub.core.repository._folders", denied)
+    monkeypatch.setattr("triton_stub.core.repository.folders", denied)
     with pytest.raises(LoadError, match=r"cannot read model 'model': .*Permission denied"):
         repository.load("model")
 

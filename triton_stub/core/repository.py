@@ -6,19 +6,19 @@ Sources: core ``src/model_repository_manager/model_repository_manager.cc`` (MRM)
 
 from __future__ import annotations
 
-import stat
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from triton_stub import config as model_config
 from triton_stub.core import source as model_source
 from triton_stub.core.changes import Changes
 from triton_stub.core.loading import complete
 from triton_stub.core.model import ServedModel
+from triton_stub.core.versions import folders, wanted_versions
 from triton_stub.errors import ConfigError, InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from triton_stub.core.host import ServerHost
     from triton_stub.core.source import LoadParameters, ModelSource
 
-NOT_A_VERSION = frozenset({"warmup", "initial_state", "configs"})
 NEWEST = -1
 _UNLOADED = "unloaded"
 _FOR_EVER = 1e6
@@ -105,7 +104,7 @@ class Repository:
                 source = self._source(name, parameters or {}, known)
                 if source is known:
                     return
-                versions = self._wanted_versions(source.directory, source.config)
+                versions = self._versions(source)
             except OSError as error:
                 raise LoadError(
                     f"cannot read model '{name}': {error}", told=_not_polled(name)
@@ -227,7 +226,7 @@ class Repository:
 
     def _names_on_disk(self) -> Counter[str]:
         try:
-            return Counter(folder.name for path in self.paths for folder in _folders(path))
+            return Counter(folder.name for path in self.paths for folder in folders(path))
         except OSError as error:
             raise LoadError(
                 f"cannot read a model repository: {error}. Remove it, or make it readable; the "
@@ -248,7 +247,7 @@ class Repository:
             raise
 
     def _directory(self, name: str) -> Path:
-        found = [folder for path in self.paths for folder in _folders(path) if folder.name == name]
+        found = [folder for path in self.paths for folder in folders(path) if folder.name == name]
         if not found:
             raise LoadError(
                 f"failed to load '{name}', failed to poll from model repository. Expected a "
@@ -265,53 +264,14 @@ class Repository:
             )
         return found[0]
 
-    def _wanted_versions(self, directory: Path, config: Any) -> list[int]:
-        """Versions that the policy names and that are there (MLC 84-143, 453-458)."""
-        present = self._present_versions(directory)
-        policy = config.version_policy
-        choice = policy.WhichOneof("policy_choice")
-        wanted = present
-        if choice == "specific":
-            wanted = [version for version in present if version in policy.specific.versions]
-            for version in policy.specific.versions:
-                if version not in present:
-                    self._log.note(
-                        LogLevel.ERROR,
-                        f"version {version} is specified for model '{config.name}', but the "
-                        "version directory is not present",
-                    )
-        elif choice == "latest":
-            count = policy.latest.num_versions
-            wanted = present[-count:] if count else []
-        if not wanted:
+    def _versions(self, source: ModelSource) -> list[int]:
+        """Versions to load; a model that has none is known, as on the server."""
+        try:
+            return wanted_versions(source.directory, source.config, self._log)
+        except LoadError:
             with self._lock:
-                self._models.setdefault(config.name, {})
-            raise LoadError(
-                "at least one version must be available under the version policy of model "
-                f"'{config.name}'. Expected {directory}/1/{config.default_model_filename}, or "
-                "another directory named by a number (every directory of a repository is a "
-                f"model); there are: {', '.join(map(str, present)) or 'none'}.",
-                StatusCode.INVALID_ARG,
-                told=f"load failed for model '{config.name}': at least one version must be "
-                f"available under the version policy of model '{config.name}'\n",
-            )
-        return wanted
-
-    def _present_versions(self, directory: Path) -> list[int]:
-        present: list[int] = []
-        for folder in _folders(directory):
-            name = folder.name
-            if name in NOT_A_VERSION:
-                continue
-            if len(name) > 1 and name.startswith("0"):
-                problem = "contains leading zeros in its directory name"
-            elif not (name.isascii() and name.isdecimal()):
-                problem = "fails to convert to integral number"
-            else:
-                present.append(int(name))
-                continue
-            self._log.note(LogLevel.WARNING, f"ignore version directory '{name}' which {problem}")
-        return sorted(present)
+                self._models.setdefault(source.config.name, {})
+            raise
 
     def _try(
         self, source: ModelSource, versions: Sequence[int], unchanged: Mapping[int, ServedModel]
@@ -397,11 +357,6 @@ class Repository:
                     LogLevel.INFO,
                     f"successfully unloaded '{model.name}' version {model.version}",
                 )
-
-
-def _folders(path: Path) -> list[Path]:
-    """Directories in a directory; OSError if one entry is a link to nowhere, as on the server."""
-    return sorted(entry for entry in path.iterdir() if stat.S_ISDIR(entry.stat().st_mode))
 
 
 def _reason(error: LoadError) -> str:

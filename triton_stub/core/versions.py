@@ -1,0 +1,75 @@
+"""Versions of a model on disk, and which of them are to be loaded.
+
+Source: core ``src/model_repository_manager/model_lifecycle.cc`` (MLC).
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Any
+
+from triton_stub.errors import LoadError, StatusCode
+from triton_stub.pb_utils.logger import LogLevel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from triton_stub.core.log import Log
+
+_NO_VERSION = frozenset({"warmup", "initial_state", "configs"})
+
+
+def wanted_versions(directory: Path, config: Any, log: Log) -> list[int]:
+    """Versions that the policy names and that are there (MLC 84-143).
+
+    LoadError, beside the server's words with what to do, if there is none (MLC 453-458).
+    """
+    present = _present_versions(directory, log)
+    policy = config.version_policy
+    choice = policy.WhichOneof("policy_choice")
+    wanted = present
+    if choice == "specific":
+        wanted = [version for version in present if version in policy.specific.versions]
+        for version in policy.specific.versions:
+            if version not in present:
+                log.note(
+                    LogLevel.ERROR,
+                    f"version {version} is specified for model '{config.name}', but the "
+                    "version directory is not present",
+                )
+    elif choice == "latest":
+        count = policy.latest.num_versions
+        wanted = present[-count:] if count else []
+    if not wanted:
+        raise LoadError(
+            "at least one version must be available under the version policy of model "
+            f"'{config.name}'. Expected {directory}/1/{config.default_model_filename}, or "
+            "another directory named by a number (every directory of a repository is a "
+            f"model); there are: {', '.join(map(str, present)) or 'none'}.",
+            StatusCode.INVALID_ARG,
+            told=f"load failed for model '{config.name}': at least one version must be "
+            f"available under the version policy of model '{config.name}'\n",
+        )
+    return wanted
+
+
+def folders(path: Path) -> list[Path]:
+    """Directories in a directory; OSError if one entry is a link to nowhere, as on the server."""
+    return sorted(entry for entry in path.iterdir() if stat.S_ISDIR(entry.stat().st_mode))
+
+
+def _present_versions(directory: Path, log: Log) -> list[int]:
+    present: list[int] = []
+    for folder in folders(directory):
+        name = folder.name
+        if name in _NO_VERSION:
+            continue
+        if len(name) > 1 and name.startswith("0"):
+            problem = "contains leading zeros in its directory name"
+        elif not (name.isascii() and name.isdecimal()):
+            problem = "fails to convert to integral number"
+        else:
+            present.append(int(name))
+            continue
+        log.note(LogLevel.WARNING, f"ignore version directory '{name}' which {problem}")
+    return sorted(present)
