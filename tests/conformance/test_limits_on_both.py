@@ -16,6 +16,11 @@ from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 
+pytestmark = [
+    # Of Python 3.12 and later, in a process that has threads; and of JAX, which other tests load.
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning"),
+]
 BEFORE = """
 import asyncio
 import multiprocessing
