@@ -6,16 +6,17 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 from triton_stub.core.result import Result
+from triton_stub.engines.inputs import to_input
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    import numpy as np
     from tritonclient.grpc import InferResult
 
 _FINAL = "triton_final_response"
@@ -41,7 +42,7 @@ def responses(
         client.start_stream(lambda result, error: arrived.put((result, error)))
         client.async_stream_infer(
             model_name,
-            [_input(name, array) for name, array in inputs.items()],
+            [to_input(InferInput, name, array) for name, array in inputs.items()],
             model_version=model_version,
             outputs=[InferRequestedOutput(name) for name in outputs] or None,
             request_id=request_id,
@@ -89,11 +90,3 @@ def _result(result: InferResult) -> Result:
         parameters=parameters,
         final=final,
     )
-
-
-def _input(name: str, array: np.ndarray) -> InferInput:
-    array = np.asarray(array)
-    if array.dtype.kind == "U":
-        array = array.astype(object)
-    tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-    return tensor.set_data_from_numpy(array)

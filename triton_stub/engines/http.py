@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import numpy as np
 import urllib3
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 from triton_stub.core.result import Result
 from triton_stub.engines import grpc_stream
+from triton_stub.engines.inputs import to_input
 from triton_stub.errors import InferenceError, ServerError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
+
+    import numpy as np
 
 # HTTP has one status for several of Triton's codes (server, ``src/http_server.cc``): 400 stands
 # for INVALID_ARG, ALREADY_EXISTS, UNKNOWN and CANCELLED. The first is by far the commonest.
@@ -80,7 +82,10 @@ class HttpEngine:
         **tensors: np.ndarray,
     ) -> Result:
         """See :meth:`triton_stub.engines.engine.Engine.infer`."""
-        sent = [_input(name, array) for name, array in {**(inputs or {}), **tensors}.items()]
+        sent = [
+            to_input(InferInput, name, array)
+            for name, array in {**(inputs or {}), **tensors}.items()
+        ]
         wanted = [InferRequestedOutput(name) for name in outputs or ()]
         try:
             request, header_length = InferenceServerClient.generate_request_body(
@@ -228,16 +233,3 @@ def _path(*pairs: str) -> str:
     """Return ``/models/MODEL/versions/VERSION``, without the pairs that have no second half."""
     names = zip(pairs[::2], pairs[1::2], strict=True)
     return "".join(f"/{kind}/{quote(name, safe='')}" for kind, name in names if name)
-
-
-def _input(name: str, array: np.ndarray) -> InferInput:
-    array = np.asarray(array)
-    if array.dtype.kind == "U":
-        array = array.astype(object)  # BYTES on the wire; the client encodes each as UTF-8.
-    datatype = np_to_triton_dtype(array.dtype)
-    if datatype is None:
-        raise TypeError(
-            f"input {name!r} has dtype {array.dtype}, which Triton has no datatype for; expected "
-            "bool, an integer, float16, float32, float64, ml_dtypes.bfloat16, or bytes"
-        )
-    return InferInput(name, list(array.shape), datatype).set_data_from_numpy(array)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
-from triton_stub.errors import LoadError, UnsupportedFeatureError
+from triton_stub.errors import LoadError
 from triton_stub.pb_utils.model_config import ModelConfig
 from triton_stub.runtime.activity import Activity
 from triton_stub.runtime.describe import describe
@@ -88,8 +88,6 @@ def _completed(file: Path, text: str, host: Host, activity: Activity) -> str:
                 return json.dumps(config._model_config)
             if inspect.iscoroutine(config):
                 config.close()  # nobody will await it
-    except UnsupportedFeatureError:
-        raise
     except BaseException as error:
         # SystemExit too: the process of the real server survives it and reports it.
         raise LoadError(describe(error)) from error

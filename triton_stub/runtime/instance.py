@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
-from triton_stub.errors import InferenceError, LoadError, UnsupportedFeatureError
+from triton_stub.errors import InferenceError, LoadError
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.pb_utils.request import InferenceRequest
 from triton_stub.runtime.activity import Activity
@@ -104,8 +104,6 @@ class Instance:
             self._services.ended = True
             self._model = None
             activity.method = ""
-            if isinstance(error, UnsupportedFeatureError):
-                raise
             # SystemExit too: the process of a real instance survives it and reports it.
             raise LoadError(describe(error)) from error
         if has(self._model, "is_ready"):
