@@ -3,8 +3,9 @@
 import numpy as np
 
 from triton_stub import config as model_config
-from triton_stub.core.batcher import Pending
+from triton_stub.core.clock import Clock
 from triton_stub.core.request import InferenceRequest
+from triton_stub.core.scheduler import Pending
 from triton_stub.core.tensor import Tensor
 from triton_stub.core.validation import ValidatedRequest
 
@@ -16,6 +17,13 @@ input [
 ]
 """
 OPTIONAL = INPUTS.replace("dims: [ 4 ]", "dims: [ 4 ] optional: true")
+
+
+class Told(Clock):
+    """A clock that asks the test for the time."""
+
+    def __init__(self, now):
+        self.now = now
 
 
 def read_config(scheduling, inputs=INPUTS, max_batch_size=8):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     import tritonclient.http
 
+    from triton_stub.core.clock import Clock
+    from triton_stub.core.host import Isolation
     from triton_stub.core.model import ServedModel
     from triton_stub.core.responses import Responses
     from triton_stub.core.result import Result
@@ -55,6 +57,11 @@ class Server:
     server: ``load_timeout`` for a model to load, ``response_timeout`` for each response to a
     request, ``exit_timeout`` for all models to finish what they do when they are unloaded. What
     takes longer is an error, or in the end a line of the log, that says where the model blocks.
+
+    ``isolation="process"`` runs each instance in a process of its own; ``clock`` is a
+    ``ManualClock`` if a test drives the time. ``cache_config`` turns response caches on, such as
+    ``{"local": {"size": 1_000_000}}`` (bytes). ``backend_directory`` has backends that are
+    written in Python, a folder each.
     """
 
     def __init__(
@@ -69,6 +76,11 @@ class Server:
         load_timeout: float | None = 600.0,
         response_timeout: float | None = 300.0,
         exit_timeout: float = 30.0,
+        isolation: Isolation = "thread",
+        clock: Clock | None = None,
+        cache_config: Mapping[str, Mapping[str, Any]] | None = None,
+        backend_directory: str | os.PathLike[str] | None = None,
+        rate_limiter_mode: Literal["off", "execution_count"] = "off",
         log_verbose: bool = False,
         echo_log: TextIO | None = None,
         server_id: str = "triton",
@@ -100,6 +112,11 @@ class Server:
             exit_timeout=exit_timeout,
             explicit=self._explicit,
             strict_model_config=strict_model_config,
+            isolation=isolation,
+            clock=clock,
+            cache_config=cache_config,
+            backend_directory=None if backend_directory is None else Path(backend_directory),
+            rate_limited=rate_limiter_mode != "off",
         )
         self._repository = Repository([Path(path) for path in model_repository], self._host)
         self._endpoints: list[HttpEndpoint] = []
@@ -309,18 +326,26 @@ class Model:
         outputs: Sequence[str] = (),
         request_id: str = "",
         parameters: Mapping[str, Parameter] | None = None,
+        correlation_id: int | str = 0,
+        flags: int = 0,
+        priority: int = 0,
+        timeout: int = 0,
         **tensors: Any,
     ) -> Result:
         """Send one request and wait: ``model(image=array)["fc_out"]``.
 
-        ``inputs`` is for input names that are no keywords. Raises InferenceError on an error
-        response, with the exception of the model as its cause.
+        ``inputs`` is for input names that are no keywords; ``timeout`` is in microseconds. Raises
+        InferenceError on an error response, with the exception of the model as its cause.
         """
         request = self._request(
             {**(inputs or {}), **tensors},
             requested_outputs=outputs,
             request_id=request_id,
             parameters=parameters or {},
+            correlation_id=correlation_id,
+            flags=flags,
+            priority=priority,
+            timeout=timeout,
         )
         model = self._find()
         if model.decoupled:

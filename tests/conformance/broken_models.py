@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from comparing import Engines
 from instances import write_files
@@ -25,18 +26,25 @@ _FRAME = re.compile(r"^  (?P<file>.*)\(\d+\): (?P<function>.*)$", re.MULTILINE)
 
 @contextmanager
 def both_engines(
-    repository: Path, *, options: Sequence[str] = (), strict: bool = False
+    repository: Path | Sequence[Path],
+    *,
+    options: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    strict: bool = False,
+    **stub_options: Any,
 ) -> Iterator[Engines]:
     """The same repository, and whatever is good in it is served.
 
-    ``options`` are for the real server alone; ``strict`` disables auto_complete_config.
+    ``options`` and ``env`` are for the real server alone, ``stub_options`` for ``Server``;
+    ``strict`` disables auto_complete_config on both.
     """
     options = ["--exit-on-error=false", *options]
     if strict:
         options.append("--disable-auto-complete-config")
+    stub_options = {"exit_on_error": False, "strict_model_config": strict, **stub_options}
     with (
-        NativeEngine(repository, options=options) as native,
-        StubEngine(repository, exit_on_error=False, strict_model_config=strict) as stub,
+        NativeEngine(repository, options=options, env=env) as native,
+        StubEngine(repository, **stub_options) as stub,
     ):
         yield Engines(stub, native)
 

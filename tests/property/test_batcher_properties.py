@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from queued import INPUTS, OPTIONAL, pending, read_config
+from queued import INPUTS, OPTIONAL, Told, pending, read_config
 
 from triton_stub.core.batcher import Batcher, BatchPolicy
 
@@ -107,7 +107,7 @@ class Queue(RuleBasedStateMachine):
         self.waiting = deque()
         self.formed = deque()
         self.policy = BatchPolicy(make_config(preferred, delay_us, inputs))
-        self.batcher = Batcher(self.policy, clock=lambda: self.now)
+        self.batcher = Batcher(self.policy, clock=Told(lambda: self.now))
 
     @precondition(lambda self: not self.closed)
     @rule(rows=rows, sizes=st.sampled_from(INPUT_SETS))

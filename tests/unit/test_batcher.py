@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from queued import OPTIONAL, pending, read_config
+from queued import OPTIONAL, Told, pending, read_config
 
 from triton_stub.core.batcher import Batcher, BatchPolicy
 from triton_stub.errors import InferenceError, StatusCode
@@ -202,7 +202,7 @@ def test_what_one_instance_leaves_another_takes():
         return 0
 
     batcher = Batcher(
-        policy("dynamic_batching { max_queue_delay_microseconds: 600000000 }"), clock=clock
+        policy("dynamic_batching { max_queue_delay_microseconds: 600000000 }"), clock=Told(clock)
     )
     requests, batches = [pending(4), pending(8)], []
     batcher.put(requests[0])

@@ -11,10 +11,11 @@ from gates import GATES
 from model_files import BATCHED, BROKEN, CONFIG, DOUBLE, GATED, write_model
 
 from triton_stub import config as model_config
+from triton_stub.core.backend_model import BackendModel
 from triton_stub.core.host import ServerHost
 from triton_stub.core.loading import Settings
 from triton_stub.core.log import Log
-from triton_stub.core.model import ServedModel, metadata
+from triton_stub.core.model import metadata
 from triton_stub.core.request import InferenceRequest
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, LoadError, StatusCode, UnsupportedFeatureError
@@ -36,7 +37,7 @@ def make(tmp_path, log):
     def make_model(code=DOUBLE, config=CONFIG, *, name="model", load=True):
         directory = write_model(tmp_path, name, code, config)
         settings = Settings.of(model_config.load(directory))
-        model = ServedModel(directory, 1, settings, ServerHost(log))
+        model = BackendModel(directory, 1, settings, ServerHost(log))
         models.append(model)
         if load:
             model.load()

@@ -6,9 +6,9 @@ import pytest
 from gates import GATES
 from model_files import BROKEN, CONFIG, GATED, write_model
 
+from triton_stub.core.backend_model import BackendModel
 from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
-from triton_stub.core.model import ServedModel
 from triton_stub.core.repository import ModelState, Repository, describe_failures
 from triton_stub.errors import ConfigError, InferenceError, LoadError, StatusCode
 
@@ -394,14 +394,14 @@ def test_one_that_blocks_does_not_keep_the_others_from_ending(tmp_path, reposito
 def test_an_interrupted_load_leaves_nothing_running(tmp_path, repository, monkeypatch):
     for version in (1, 2):
         write_model(tmp_path, config=ALL, version=version)
-    load = ServedModel.load
+    load = BackendModel.load
 
     def interrupted(model):
         if model.version == 2:
             raise KeyboardInterrupt
         load(model)
 
-    monkeypatch.setattr(ServedModel, "load", interrupted)
+    monkeypatch.setattr(BackendModel, "load", interrupted)
     with pytest.raises(KeyboardInterrupt):
         repository.load("model")
     assert running() == []

@@ -1,7 +1,7 @@
 """Slots and the backlog of iterative sequences, without any model."""
 
 import pytest
-from queued import pending, read_config
+from queued import Told, pending, read_config
 
 from triton_stub.core.batcher import BatchPolicy
 from triton_stub.core.sequences import IterativeBatcher, unsupported
@@ -29,7 +29,7 @@ class Watched:
             instances,
             drop=lambda pending, error: self.dropped.append((pending, error.message, error.code)),
             ended=self.ended.append,
-            clock=lambda: self.now,
+            clock=Told(lambda: self.now),
         )
 
     def put(self, *ids):

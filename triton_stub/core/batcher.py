@@ -8,64 +8,16 @@ forms the same batches from the same queue.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
-from triton_stub.core.responses import Responses
+from triton_stub.core.clock import Clock
+from triton_stub.core.scheduler import NOT_HANDLED, Pending, refuse_late
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from triton_stub.core.request import InferenceRequest
-    from triton_stub.core.validation import ValidatedRequest
-
-
-# Of a request that is rescheduled: core ``src/infer_request.cc``.
-NOT_HANDLED = (
-    "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is not "
-    "configured to handle such a flag."
-)
-
-
-class Pending:
-    """A request that waits for its execution. ``enqueued`` is in ``time.monotonic_ns``.
-
-    ``correlation_id`` and ``flags`` are the client's, unless the scheduler sets its own. A
-    request that only fills a gap in a batch ``is_null``: nobody waits for its answer.
-    """
-
-    __slots__ = (
-        "answer",
-        "batch_size",
-        "correlation_id",
-        "enqueued",
-        "flags",
-        "is_null",
-        "request",
-        "validated",
-    )
-
-    def __init__(
-        self,
-        request: InferenceRequest,
-        validated: ValidatedRequest,
-        enqueued: int | None = None,
-        answer: Responses | None = None,
-        *,
-        is_null: bool = False,
-    ) -> None:
-        self.request = request
-        self.validated = validated
-        self.enqueued = time.monotonic_ns() if enqueued is None else enqueued
-        self.answer = Responses() if answer is None else answer
-        #: Rows that the request adds to a batch; 1 on a model without batching.
-        self.batch_size = validated.batch_size or 1
-        self.correlation_id = request.correlation_id
-        self.flags = request.flags
-        self.is_null = is_null
 
 
 class BatchPolicy:
@@ -91,7 +43,7 @@ class BatchPolicy:
     def plan(self, queue: Sequence[Pending] | deque[Pending], now: int) -> tuple[int, int]:
         """``(requests to take, nanoseconds to wait)``: one of the two is 0.
 
-        ``queue`` is not empty; ``now`` is in ``time.monotonic_ns``.
+        ``queue`` is not empty; ``now`` is of its clock.
         """
         if not self._dynamic:
             return 1, 0
@@ -188,12 +140,12 @@ class Batcher:
         self,
         policy: BatchPolicy,
         *,
-        clock: Callable[[], int] = time.monotonic_ns,
+        clock: Clock | None = None,
         instances: int = 1,
         drop: Callable[[Pending], None] = lambda _: None,
     ) -> None:
         self._policy = policy
-        self._clock = clock
+        self._clock = clock or Clock()
         self._drop = drop
         self._most_payloads = 2 * instances
         # Of the head of the queue.
@@ -244,9 +196,9 @@ class Batcher:
             while True:
                 if self._formed:
                     return self._formed.popleft()
-                wait: float | None = None
+                wait: int | None = None
                 if self._queue:
-                    count, wait_ns = self._policy.plan(self._queue, self._clock())
+                    count, wait_ns = self._policy.plan(self._queue, self._clock.now())
                     if self._closed and not count:
                         # A batch that waits to grow is the whole queue, and nothing will come.
                         count = len(self._queue)
@@ -257,10 +209,10 @@ class Batcher:
                         if self._queue:
                             self._changed.notify()  # another instance may be idle
                         return batch
-                    wait = wait_ns / 1e9
+                    wait = wait_ns
                 elif self._closed:
                     return None
-                self._changed.wait(wait)
+                self._clock.wait(self._changed, wait)
 
     def close(self) -> None:
         """Take no more requests; those in the queue are still executed."""
@@ -322,12 +274,3 @@ class Batcher:
     def _refuse_if_closed(self, pending: Pending) -> None:
         if self._closed:
             refuse_late(pending)
-
-
-def refuse_late(pending: Pending) -> NoReturn:
-    """A request comes after the end of its model: InferenceError in the server's words."""
-    raise InferenceError(
-        f"{pending.request.log_prefix}Server is stopping, scheduler for model has stopped "
-        "accepting new inference requests",
-        StatusCode.UNAVAILABLE,
-    )

@@ -11,8 +11,8 @@ from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError
 
 if TYPE_CHECKING:
-    from triton_stub.core.batcher import Pending
     from triton_stub.core.request import InferenceRequest
+    from triton_stub.core.scheduler import Pending
     from triton_stub.deviations import Deviation
     from triton_stub.runtime.instance import InstanceSpec
 

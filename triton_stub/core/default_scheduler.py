@@ -14,7 +14,8 @@ from triton_stub.core.batcher import Batcher
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from triton_stub.core.batcher import BatchPolicy, Pending
+    from triton_stub.core.batcher import BatchPolicy
+    from triton_stub.core.scheduler import Pending
 
 
 class DefaultScheduler(Batcher):

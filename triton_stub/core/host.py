@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from triton_stub.core import bls
+from triton_stub.core.clock import Clock
 from triton_stub.core.forked import Door
 from triton_stub.core.metrics import Metrics
 from triton_stub.core.waiting import LocalExchange, Waits
@@ -14,12 +15,17 @@ from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
     from triton_stub.core.request import InferenceRequest as CoreRequest
     from triton_stub.core.source import LoadParameters
     from triton_stub.pb_utils import InferenceRequest
+
+
+# Where instances run: threads of this process, or a process each.
+Isolation = Literal["thread", "process"]
 
 
 class Models(Protocol):
@@ -52,7 +58,9 @@ class ServerHost:
     ``response_timeout`` for a response, ``exit_timeout`` until a model is unloaded.
     ``explicit`` says whether models may be loaded and unloaded on request,
     ``strict_model_config`` that they do not complete their configuration, ``ready`` whether the
-    server has started.
+    server has started. ``isolation`` is where instances run, ``clock`` the time by which requests
+    wait, ``cache_config`` the response caches (``--cache-config``), ``backend_directory`` where
+    backends written in Python are, and ``rate_limited`` whether ``--rate-limit`` asks for limits.
     """
 
     def __init__(
@@ -64,8 +72,18 @@ class ServerHost:
         exit_timeout: float = 30.0,
         explicit: bool = False,
         strict_model_config: bool = False,
+        isolation: Isolation = "thread",
+        clock: Clock | None = None,
+        cache_config: Mapping[str, Mapping[str, Any]] | None = None,
+        backend_directory: Path | None = None,
+        rate_limited: bool = False,
     ) -> None:
         self.log = log
+        self.clock = clock or Clock()
+        self.isolation = isolation
+        self.cache_config = cache_config or {}
+        self.backend_directory = backend_directory
+        self.rate_limited = rate_limited
         self.metrics = Metrics()
         self.load_timeout = load_timeout
         self.response_timeout = response_timeout

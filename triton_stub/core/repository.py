@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from triton_stub import config as model_config
 from triton_stub.core import source as model_source
 from triton_stub.core.changes import Changes
-from triton_stub.core.loading import complete
+from triton_stub.core.factory import create_model
 from triton_stub.core.model import ServedModel
 from triton_stub.core.versions import folders, wanted_versions
 from triton_stub.errors import ConfigError, InferenceError, LoadError, ServerError, StatusCode
@@ -290,8 +290,7 @@ class Repository:
                     tried[version] = unchanged[version]
                     continue
                 try:
-                    settings = complete(directory, version, config, self._server)
-                    model = ServedModel(directory, version, settings, self._server)
+                    model = create_model(directory, version, config, self._server)
                     model.source = source
                     model.load()
                     tried[version] = model

@@ -8,15 +8,15 @@ Other sequences are not imitated yet.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from triton_stub import deviations
-from triton_stub.core.batcher import NOT_HANDLED, Pending, refuse_late
+from triton_stub.core.clock import Clock
 from triton_stub.core.request import InferenceRequest
+from triton_stub.core.scheduler import NOT_HANDLED, Pending, refuse_late
 from triton_stub.core.tensor import Tensor
 from triton_stub.core.validation import ValidatedRequest
 from triton_stub.errors import InferenceError, StatusCode
@@ -72,12 +72,12 @@ class IterativeBatcher:
         *,
         drop: Callable[[Pending, InferenceError], None],
         ended: Callable[[Pending], None],
-        clock: Callable[[], int] = time.monotonic_ns,
+        clock: Clock | None = None,
     ) -> None:
         batching = config.sequence_batching
         self._name: str = config.name
         self._policy = policy
-        self._clock = clock
+        self._clock = clock or Clock()
         self._drop = drop
         self._ended = ended
         self._idle_ns: int = batching.max_sequence_idle_microseconds * 1000
@@ -140,7 +140,7 @@ class IterativeBatcher:
                 self._cancel(pending)
                 self._leave(pending)
                 return ""
-            if self._clock() - pending.enqueued >= self._idle_ns:
+            if self._clock.now() - pending.enqueued >= self._idle_ns:
                 self._leave(pending)
                 return (
                     f"inference request for sequence {pending.correlation_id} to model "
@@ -148,7 +148,7 @@ class IterativeBatcher:
                     "sequence"
                 )
             pending.flags = 0
-            pending.enqueued = self._clock()
+            pending.enqueued = self._clock.now()
             self._occupy(self._of[pending], pending)
             return ""
 
@@ -179,7 +179,7 @@ class IterativeBatcher:
                 # means that it executes none.
                 if self._closed and not wait_ns:
                     return None
-                self._changed.wait(wait_ns / 1e9 if wait_ns else None)
+                self._clock.wait(self._changed, wait_ns or None)
 
     def close(self) -> None:
         """Take no more requests; sequences that have begun go on to their end."""
@@ -222,7 +222,7 @@ class IterativeBatcher:
         slot.taken = False
         while self._backlog and not slot.taken:
             following = self._backlog.popleft()
-            waited_us = (self._clock() - following.enqueued) // 1000
+            waited_us = (self._clock.now() - following.enqueued) // 1000
             if following.answer.cancelled:
                 self._cancel(following)
             elif 0 < following.request.timeout <= waited_us:
@@ -263,7 +263,7 @@ class IterativeBatcher:
         queue = self._queues[instance]
         if not queue:
             return [], 0
-        count, wait_ns = self._policy.plan(queue, self._clock())
+        count, wait_ns = self._policy.plan(queue, self._clock.now())
         if self._closed and not count:
             count = len(queue)
         return [queue.popleft() for _ in range(count)], wait_ns

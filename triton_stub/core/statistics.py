@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from triton_stub.core.clock import Clock
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -32,7 +34,7 @@ class Duration:
 
 
 class BatchTimes(NamedTuple):
-    """Clock readings of one execution in ``time.monotonic_ns``."""
+    """Clock readings of one execution in the server's clock."""
 
     start: int
     infer_start: int
@@ -72,7 +74,8 @@ class _Execution(NamedTuple):
 class Statistics:
     """Counters of one version of a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         # Added up when there are many, or when somebody looks: the model is not to wait for it.
         self._executions: deque[_Execution] = deque()
@@ -109,7 +112,7 @@ class Statistics:
     def count_failure(self, enqueued: int) -> None:
         """Count a request that has failed without being executed."""
         with self._lock:
-            self._fail.add(time.monotonic_ns() - enqueued)
+            self._fail.add(self._clock.now() - enqueued)
 
     def _add_up(self) -> None:
         while self._executions:

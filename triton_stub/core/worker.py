@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from triton_stub import pb_utils
-    from triton_stub.core.batcher import Batcher, Pending
     from triton_stub.core.host import ServerHost
     from triton_stub.core.request import InferenceResponse
-    from triton_stub.core.sequences import IterativeBatcher
+    from triton_stub.core.scheduler import Pending, Scheduler
     from triton_stub.core.statistics import Statistics
     from triton_stub.runtime.instance import InstanceSpec
 
@@ -39,7 +38,7 @@ class Worker:
         self,
         spec: InstanceSpec,
         config: Any,
-        batcher: Batcher | IterativeBatcher,
+        scheduler: Scheduler,
         statistics: Statistics,
         server: ServerHost,
         *,
@@ -51,9 +50,10 @@ class Worker:
         self._started = 0.0
         self._spec = spec
         self._number = number
-        self._batcher = batcher
+        self._scheduler = scheduler
         self._statistics = statistics
         self._server = server
+        self._clock = server.clock
         #: What the instance sees of the server.
         self.host = InstanceHost(server, spec.instance_name, spec.model_name)
         self._conversion = Conversion(spec, config)
@@ -141,11 +141,11 @@ class Worker:
             return
         self.host.loading = None
         self.ready.set_result(None)
-        while (batch := self._batcher.next_batch(self._number)) is not None:
+        while (batch := self._scheduler.next_batch(self._number)) is not None:
             for pending in batch:
                 pending.answer.executor = self.host
                 if pending.answer.withdrawn:
-                    self._batcher.release(pending)
+                    self._scheduler.release(pending)
             self._running = [pending for pending in batch if not pending.answer.withdrawn]
             if self._running:
                 self._execute(instance, self._running)
@@ -170,7 +170,7 @@ class Worker:
             defect.__cause__ = error
             self.refuse(batch, defect)
             for pending in batch:
-                self._batcher.release(pending)
+                self._scheduler.release(pending)
         # By now the model alone has the senders of these.
         for pending in batch:
             if not (pending.answer.closed or pending.is_null or pending in again):
@@ -178,26 +178,26 @@ class Worker:
 
     def _process(self, instance: Instance, batch: list[Pending]) -> Collection[Pending]:
         """Execute and answer requests; those that are to be executed again."""
-        start = time.monotonic_ns()
+        start = self._clock.now()
         convert = self._conversion
         requests = [convert.to_model(pending, instance.request_class) for pending in batch]
-        infer_start = time.monotonic_ns()
+        infer_start = self._clock.now()
         answers: list[InferenceResponse | None]
         try:
             responses = instance.execute(requests)
         except InferenceError as error:
             success = False
-            infer_end = time.monotonic_ns()
+            infer_end = self._clock.now()
             answers = [convert.failure(pending.request, error) for pending in batch]
         else:
             # As the server counts: a response with an error of its own is a success.
             success = True
-            infer_end = time.monotonic_ns()
+            infer_end = self._clock.now()
             answers = [
                 None if response is None else convert.from_model(pending.request, response)
                 for pending, response in zip(batch, responses, strict=True)
             ]
-        times = BatchTimes(start, infer_start, infer_end, time.monotonic_ns())
+        times = BatchTimes(start, infer_start, infer_end, self._clock.now())
         # Counted before anybody is answered, so that a client that looks finds its own request.
         self._statistics.count(
             [(pending.batch_size, pending.enqueued) for pending in batch if not pending.is_null],
@@ -212,7 +212,7 @@ class Worker:
                 if self._reschedule(instance, pending, request):
                     again.append(pending)
             else:
-                self._batcher.release(pending)
+                self._scheduler.release(pending)
         # Last of all: as soon as it is answered, the client competes for the interpreter.
         for pending, answer in zip(batch, answers, strict=True):
             if answer is not None:
@@ -224,16 +224,16 @@ class Worker:
     ) -> bool:
         """Have a request executed again; False if that is not to be."""
         sender = request._sender
-        if self._batcher.is_iterative and sender._closed:
+        if self._scheduler.is_iterative and sender._closed:
             text = "a request was rescheduled after its final response"
             instead = "Do one of the two."
             instance.die(deviations.RESCHEDULED_AFTER_END.text(text, instead))
-            self._batcher.release(pending)
+            self._scheduler.release(pending)
             return False
-        reason = self._batcher.reschedule(pending)
+        reason = self._scheduler.reschedule(pending)
         if reason:
             self._server.log.note(LogLevel.ERROR, f"Failed to release request: {reason}")
-        sender._drop(self._batcher.instead(pending) if reason else "")
+        sender._drop(self._scheduler.instead(pending) if reason else "")
         return not reason
 
     def _wait_for(self, pending: Pending) -> None:

@@ -45,13 +45,19 @@ class Engine(Protocol):
         outputs: Sequence[str] | None = None,
         request_id: str = "",
         parameters: Mapping[str, object] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+        priority: int = 0,
+        timeout: int = 0,
         **tensors: np.ndarray,
     ) -> Result:
         """Send one request and wait for its answer.
 
         ``inputs`` and ``tensors`` are one set of input tensors: the mapping is for names that are
         no Python identifiers or are keywords of this method. ``outputs`` names the tensors to send
-        back; ``None`` or empty asks for all.
+        back; ``None`` or empty asks for all. ``sequence_id`` and the two flags make the request one
+        of a sequence; ``timeout`` is in microseconds.
 
         Raises:
             InferenceError: the answer is an error; ``str(error)`` is exactly the server's text.
@@ -67,6 +73,11 @@ class Engine(Protocol):
         outputs: Sequence[str] | None = None,
         request_id: str = "",
         parameters: Mapping[str, object] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+        priority: int = 0,
+        timeout: int = 0,
         **tensors: np.ndarray,
     ) -> Generator[Result | InferenceError]:
         """Send one request; yield its responses as they come, any number on a decoupled model.

@@ -30,12 +30,18 @@ def responses(
     model_version: str,
     outputs: Sequence[str],
     request_id: str,
+    sequence_id: int | str,
+    sequence_start: bool,
+    sequence_end: bool,
+    priority: int,
+    request_timeout: int,
     parameters: dict[str, Any],
     timeout: float,
 ) -> Generator[Result | InferenceError]:
     """Yield each response as it comes; an early end cancels the request.
 
-    InferenceError if there is none for ``timeout`` seconds.
+    ``request_timeout`` is the server's, in microseconds. InferenceError if there is none for
+    ``timeout`` seconds.
     """
     arrived: queue.SimpleQueue[tuple[InferResult | None, Exception | None]] = queue.SimpleQueue()
     with InferenceServerClient(url) as client:
@@ -47,6 +53,11 @@ def responses(
             outputs=[InferRequestedOutput(name) for name in outputs] or None,
             request_id=request_id,
             enable_empty_final_response=True,
+            sequence_id=sequence_id,
+            sequence_start=sequence_start,
+            sequence_end=sequence_end,
+            priority=priority,
+            timeout=request_timeout or None,
             parameters=parameters or None,
         )
 

@@ -79,6 +79,11 @@ class HttpEngine:
         outputs: Sequence[str] | None = None,
         request_id: str = "",
         parameters: Mapping[str, object] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+        priority: int = 0,
+        timeout: int = 0,
         **tensors: np.ndarray,
     ) -> Result:
         """See :meth:`triton_stub.engines.engine.Engine.infer`."""
@@ -92,6 +97,11 @@ class HttpEngine:
                 sent,
                 outputs=wanted or None,
                 request_id=request_id,
+                sequence_id=sequence_id,
+                sequence_start=sequence_start,
+                sequence_end=sequence_end,
+                priority=priority,
+                timeout=timeout or None,
                 parameters=dict(parameters or {}),
             )
         except InferenceServerException as error:  # the client itself refuses, a reserved name say
@@ -123,6 +133,11 @@ class HttpEngine:
         outputs: Sequence[str] | None = None,
         request_id: str = "",
         parameters: Mapping[str, object] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+        priority: int = 0,
+        timeout: int = 0,
         **tensors: np.ndarray,
     ) -> Generator[Result | InferenceError]:
         """See :meth:`triton_stub.engines.engine.Engine.stream`; over gRPC."""
@@ -140,6 +155,11 @@ class HttpEngine:
             model_version=model_version,
             outputs=outputs or (),
             request_id=request_id,
+            sequence_id=sequence_id,
+            sequence_start=sequence_start,
+            sequence_end=sequence_end,
+            priority=priority,
+            request_timeout=timeout,
             parameters=dict(parameters or {}),
         )
 

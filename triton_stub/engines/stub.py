@@ -35,11 +35,11 @@ class StubEngine:
     Args:
         model_repository: one folder of models, or several.
         models: load these only (explicit model control); all models unless given.
-        exit_on_error: ``False`` serves the good models of a repository that has a broken one;
-            ``server.load_errors`` says what is wrong with the others.
-        log_verbose: keep VERBOSE lines in the log, too.
         timeout: seconds for each of the server's limits: until a model is loaded, until a response
             is there, until all models are unloaded; its own unless given.
+        options: what else ``Server`` takes. ``exit_on_error=False`` serves the good models of a
+            repository that has a broken one; ``server.load_errors`` says what is wrong with the
+            others.
 
     Attributes:
         name: ``"stub"``.
@@ -58,23 +58,18 @@ class StubEngine:
         model_repository: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         models: Sequence[str] | None = None,
-        exit_on_error: bool = True,
-        strict_model_config: bool = False,
-        log_verbose: bool = False,
         timeout: float | None = None,
+        **options: Any,
     ) -> None:
         self._repository = model_repository
         limits: dict[str, Any] = {}
         if timeout is not None:
             limits = dict.fromkeys(("load_timeout", "response_timeout", "exit_timeout"), timeout)
+        if models is not None:
+            options |= {"model_control_mode": "explicit", "startup_models": models}
         self.server = Server(
             model_repository,
-            model_control_mode="none" if models is None else "explicit",
-            startup_models=models or (),
-            exit_on_error=exit_on_error,
-            strict_model_config=strict_model_config,
-            log_verbose=log_verbose,
-            **limits,
+            **{**limits, **options},
         )
         try:
             self.server.start()
@@ -108,6 +103,11 @@ class StubEngine:
         outputs: Sequence[str] | None = None,
         request_id: str = "",
         parameters: Mapping[str, object] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+        priority: int = 0,
+        timeout: int = 0,
         **tensors: np.ndarray,
     ) -> Result:
         """See :meth:`triton_stub.engines.engine.Engine.infer`.
@@ -128,6 +128,10 @@ class StubEngine:
             outputs=outputs or (),
             request_id=request_id,
             parameters=parameters,  # type: ignore[arg-type]  # checked by the server
+            correlation_id=sequence_id,
+            flags=sequence_start | sequence_end << 1,
+            priority=priority,
+            timeout=timeout,
         )
 
     def stream(
@@ -140,6 +144,11 @@ class StubEngine:
         outputs: Sequence[str] | None = None,
         request_id: str = "",
         parameters: Mapping[str, object] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+        priority: int = 0,
+        timeout: int = 0,
         **tensors: np.ndarray,
     ) -> Generator[Result | InferenceError]:
         """See :meth:`triton_stub.engines.engine.Engine.stream`."""
@@ -153,6 +162,10 @@ class StubEngine:
                 requested_outputs=outputs or (),
                 request_id=request_id,
                 parameters=parameters or {},
+                correlation_id=sequence_id,
+                flags=sequence_start | sequence_end << 1,
+                priority=priority,
+                timeout=timeout,
             )
         except InferenceError as error:
             yield error

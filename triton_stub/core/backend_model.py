@@ -1,0 +1,204 @@
+"""A version of a model whose instances run its ``model.py``: a queue, and who works it off."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from triton_stub import config as model_config
+from triton_stub import deviations
+from triton_stub.core.batcher import Batcher, BatchPolicy
+from triton_stub.core.default_scheduler import DefaultScheduler
+from triton_stub.core.loading import check_supported, warn_of_ignored
+from triton_stub.core.model import ServedModel
+from triton_stub.core.request import InferenceResponse
+from triton_stub.core.responses import Responses
+from triton_stub.core.scheduler import Pending
+from triton_stub.core.sequences import IterativeBatcher
+from triton_stub.core.validation import Validator
+from triton_stub.core.worker import Worker
+from triton_stub.errors import InferenceError, ServerError, StatusCode
+from triton_stub.pb_utils.logger import LogLevel
+from triton_stub.runtime.instance import InstanceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from triton_stub.core.host import InstanceHost, ServerHost
+    from triton_stub.core.loading import Settings
+    from triton_stub.core.request import InferenceRequest
+    from triton_stub.core.scheduler import Scheduler
+
+
+class BackendModel(ServedModel):
+    """A version of a Python model."""
+
+    def __init__(
+        self, directory: Path, version: int, settings: Settings, server: ServerHost
+    ) -> None:
+        super().__init__(settings.config, version, server)
+        self._directory = directory
+        self._settings = settings
+        self._validator = Validator(settings.config)
+        self._specs = self._instance_specs()
+        self._scheduler = self._new_scheduler()
+        self._workers: list[Worker] = []
+
+    def load(self) -> None:
+        """Start every instance; LoadError, and nothing left running, if one fails."""
+        check_supported(self.config)
+        warn_of_ignored(self.config, self._log)
+        self._workers = [
+            Worker(spec, self.config, self._scheduler, self.statistics, self._server, number=number)
+            for number, spec in enumerate(self._specs)
+        ]
+        try:
+            for worker in self._workers:
+                worker.start()
+            limit = self._server.load_timeout
+            errors = [error for worker in self._workers if (error := worker.load_error(limit))]
+        except BaseException:
+            # Interrupted: whoever is still loading stops as soon as that is done.
+            self.close()
+            raise
+        if errors:
+            self.unload()
+            raise errors[0]
+
+    def close(self) -> None:
+        """Take no more requests; those in the queue are still executed."""
+        self._scheduler.close()
+
+    def unload(self, timeout: float | None = None, *, since: float | None = None) -> bool:
+        """Answer what is queued, run ``finalize`` in every instance, and stop.
+
+        Instances that are not done after ``timeout`` seconds, counted from ``since`` (of
+        ``time.monotonic``), are given up: whoever waits for them gets an error. True if there was
+        none of these.
+        """
+        self.close()
+        timeout = self._server.exit_timeout if timeout is None else timeout
+        until = (time.monotonic() if since is None else since) + timeout
+        try:
+            for worker in self._workers:
+                if not worker.given_up:
+                    worker.join(max(0.0, until - time.monotonic()))
+        except KeyboardInterrupt:
+            self._give_up("before the interrupt")
+            raise
+        return self._give_up(f"within {timeout:g} s")
+
+    def _give_up(self, when: str) -> bool:
+        """Give up what has not stopped; True if there is nothing of it."""
+        stuck = [
+            worker for worker in self._workers if not worker.given_up and not worker.has_ended()
+        ]
+        for worker in stuck:
+            text = deviations.EXIT_LIMIT.text(
+                f"model '{self.name}' did not stop {when}",
+                f"Correct it, or raise exit_timeout if it needs longer. {worker.where()}",
+            )
+            self._log.note(LogLevel.ERROR, text)
+            error = InferenceError(f"this request is given up: {text}", StatusCode.UNAVAILABLE)
+            worker.give_up(error)
+            worker.refuse(self._scheduler.drain(), error)
+        return not stuck
+
+    def ready(self) -> bool:
+        """True unless the model's own ``is_ready`` says that it is not, in any instance."""
+        try:
+            for worker in self._workers:
+                worker.check_ready()
+        except ServerError as error:
+            self._log.note(
+                LogLevel.VERBOSE,
+                f"Model '{self.name}' version {self.version} is not ready: {error.message}",
+            )
+            return False
+        return True
+
+    def where(self) -> str:
+        """Where each instance is in its code, for people who wait for the model."""
+        return "\n".join(worker.where() for worker in self._workers)
+
+    def hosts(self) -> list[InstanceHost]:
+        """What its instances see of the server."""
+        return [worker.host for worker in self._workers]
+
+    def submit(self, request: InferenceRequest) -> Responses:
+        """Validate and queue one request; InferenceError if it is refused."""
+        pending = self._pending(request)
+        self._scheduler.put(pending)
+        return pending.answer
+
+    def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Responses]:
+        """Validate requests and have them executed in one call of ``execute``, in this order.
+
+        InferenceError if one is refused, or if the server would never put them into one call.
+        """
+        batch = [self._pending(request) for request in requests]
+        if batch:
+            self._scheduler.put_batch(batch)
+        return [pending.answer for pending in batch]
+
+    def _pending(self, request: InferenceRequest) -> Pending:
+        validated = self._validator.validate(request)
+        answer = Responses(self._server.response_timeout, self.where)
+        return Pending(request, validated, self._server.clock.now(), answer)
+
+    def _new_scheduler(self) -> Scheduler:
+        policy, clock = BatchPolicy(self.config), self._server.clock
+        if self.config.sequence_batching.iterative_sequence:
+            return IterativeBatcher(
+                self.config,
+                policy,
+                len(self._specs),
+                drop=self._drop,
+                ended=self._count_failure,
+                clock=clock,
+            )
+        if not policy.is_dynamic:
+            return DefaultScheduler(policy)
+        return Batcher(policy, instances=len(self._specs), drop=self._drop_cancelled, clock=clock)
+
+    def _drop_cancelled(self, pending: Pending) -> None:
+        # The text is empty on the server, too (core ``src/dynamic_batch_scheduler.cc``).
+        self._drop(pending, InferenceError("", StatusCode.CANCELLED))
+
+    def _drop(self, pending: Pending, error: InferenceError) -> None:
+        """Answer a request that is not executed any more."""
+        self._count_failure(pending)
+        pending.answer.put(
+            InferenceResponse(
+                model_name=self.name,
+                model_version=str(self.version),
+                request_id=pending.request.request_id,
+                error=error,
+            )
+        )
+
+    def _count_failure(self, pending: Pending) -> None:
+        # The end of an iterative sequence, too: the server cancels a request of its own for it.
+        self.statistics.count_failure(pending.enqueued)
+
+    def _instance_specs(self) -> list[InstanceSpec]:
+        kinds = model_config.schema().ModelInstanceGroup.Kind
+        version_directory = self._directory / str(self.version)
+        return [
+            InstanceSpec(
+                model_name=self.name,
+                model_version=str(self.version),
+                model_file=version_directory / self._settings.file_name,
+                model_config=self._settings.told,
+                instance_name=f"{group.name}_{index}",
+                # Whether there is a GPU or not: deviations.GPU_WITHOUT_GPU.
+                kind=kinds.Name(group.kind).removeprefix("KIND_"),
+                device_id=device_id,
+                decoupled=self.decoupled,
+                model_directory=self._directory,
+            )
+            for group in self.config.instance_group
+            for index in range(group.count)
+            for device_id in (group.gpus or [0])
+        ]

@@ -1,0 +1,52 @@
+"""The time by which requests wait: the machine's, or one that a test drives."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+
+
+class Clock:
+    """The machine's monotonic clock; times are in nanoseconds (``time.monotonic_ns``)."""
+
+    def now(self) -> int:
+        """The time."""
+        return time.monotonic_ns()
+
+    def wait(self, condition: threading.Condition, ns: int | None = None) -> None:
+        """Wait, with the condition's lock held, for a notice, or for so many nanoseconds."""
+        condition.wait(None if ns is None else ns / 1e9)
+
+
+class ManualClock(Clock):
+    """A clock that stands still until ``advance``: queue delays and timeouts without waiting.
+
+    ``Server(..., clock=ManualClock())``. It concerns what the server does with queued requests; the
+    limits after which a test is not kept waiting (``response_timeout`` and so on) are real seconds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = time.monotonic_ns()
+        self._waiting: weakref.WeakSet[threading.Condition] = weakref.WeakSet()
+
+    def now(self) -> int:
+        """The time, which only ``advance`` changes."""
+        return self._now
+
+    def wait(self, condition: threading.Condition, ns: int | None = None) -> None:
+        """Wait for a notice; who waits for a time is woken by every ``advance``, to look again."""
+        if ns is not None:
+            with self._lock:
+                self._waiting.add(condition)
+        condition.wait()
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass at once."""
+        with self._lock:
+            self._now += round(seconds * 1e9)
+            waiting = list(self._waiting)
+        for condition in waiting:
+            with condition:
+                condition.notify_all()

@@ -1,0 +1,20 @@
+"""Which kind of model a configuration describes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from triton_stub.core.backend_model import BackendModel
+from triton_stub.core.loading import complete
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from triton_stub.core.host import ServerHost
+    from triton_stub.core.model import ServedModel
+
+
+def create_model(directory: Path, version: int, config: Any, server: ServerHost) -> ServedModel:
+    """A version of a model, not yet loaded; LoadError if its configuration is refused."""
+    settings = complete(directory, version, config, server)
+    return BackendModel(directory, version, settings, server)
