@@ -14,6 +14,7 @@ _SECTIONS = {
     "1": "Names and signatures",
     "2": "The objects of a model",
     "3": "The life of a model",
+    "4": "Triton around the model",
     "trap": "Mistakes that an imitation makes first",
     "example": "Models of the Python backend's own examples",
 }

@@ -134,7 +134,7 @@ class Results:
                     f"{item.nodeid} shows a rule, but asks only {asked or 'none'}"
                 )
             return
-        test = item.nodeid.rpartition("/")[2].partition("[")[0]
+        test = item.nodeid.partition("[")[0].rpartition("/")[2]
         # A test that runs for one engine after the other is one case.
         callspec = getattr(item, "callspec", None)
         if callspec is None or callspec.params.get("engine") != "native":
