@@ -464,7 +464,7 @@ def test_a_failing_test_shows_the_model_and_its_own_part_of_the_log(project):
 
 def test_a_full_trace_shows_everything(project):
     project.makepyfile(FAILS)
-    run(project, "--full-trace").stdout.fnmatch_lines(["*triton_stub/server.py:*"])
+    run(project, "--full-trace").stdout.fnmatch_lines(["*triton_stub/server/*.py:*"])
 
 
 def test_a_misuse_of_ours_shows_where(project):
