@@ -4,6 +4,7 @@ reading     the text of a config.pbtxt, or JSON, into a message
 fields      the values of JSON into the fields of a message
 defaults    what the server fills in
 checks      what it refuses: when it polls a repository, and when it loads a model
+ensembles   what it refuses of an ensemble: by itself, and beside the models of its steps
 completion  what it takes over of what auto_complete_config returns
 printing    a message as JSON
 schema      NVIDIA's schema
@@ -20,6 +21,7 @@ from triton_stub.config.checks import (
 )
 from triton_stub.config.completion import completed
 from triton_stub.config.defaults import MODEL_FILENAME, normalize
+from triton_stub.config.ensembles import check_steps, composing_models, is_ensemble
 from triton_stub.config.printing import to_dict, to_json
 from triton_stub.config.reading import CONFIG_FILENAME, from_json, load, parse, poll
 from triton_stub.config.schema import schema
@@ -30,9 +32,12 @@ __all__ = [
     "check_instance_groups",
     "check_labels",
     "check_polled",
+    "check_steps",
     "check_tensors",
     "completed",
+    "composing_models",
     "from_json",
+    "is_ensemble",
     "load",
     "normalize",
     "parse",

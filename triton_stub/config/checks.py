@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
+from triton_stub.config.ensembles import PLATFORM, check_ensemble
 from triton_stub.config.schema import schema
 from triton_stub.errors import ConfigError, StatusCode
 
@@ -29,17 +30,23 @@ def check_polled(config: Any) -> None:
     ConfigError; of the first time the server tells its log only. Source: MCU 1434-1702.
     """
     name = config.name
-    if not config.backend and config.platform != "ensemble":
+    if not config.backend and config.platform != PLATFORM:
         raise ConfigError(f"unexpected platform type '{config.platform}' for {name}")
+    if config.backend and config.platform == PLATFORM:
+        raise ConfigError(
+            f"Ensemble model '{name}' must have platform type '{PLATFORM}' and empty backend type"
+        )
     if config.max_batch_size < 0:
         raise ConfigError(f"'max_batch_size' must be non-negative value for {name}")
     if config.HasField("dynamic_batching"):
         _check_dynamic_batching(config)
     if config.HasField("sequence_batching"):
         _check_sequence_batching(config)
-    if config.HasField("ensemble_scheduling") and config.platform != "ensemble":
+    if config.HasField("ensemble_scheduling"):
+        check_ensemble(config)
+    elif config.platform == PLATFORM:
         raise ConfigError(
-            f"ensemble scheduling cannot be set for model '{name}' whose platform is not ensemble"
+            f"ensemble scheduling must be set for ensemble {name} whose platform is {PLATFORM}"
         )
     if config.model_transaction_policy.decoupled and config.response_cache.enable:
         raise ConfigError(
