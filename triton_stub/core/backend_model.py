@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from triton_stub import config as model_config
 from triton_stub import deviations
 from triton_stub.core.batcher import Batcher, BatchPolicy
+from triton_stub.core.cache import ModelCache
 from triton_stub.core.default_scheduler import DefaultScheduler
 from triton_stub.core.loading import check_supported, warn_of_ignored
 from triton_stub.core.model import ServedModel
@@ -44,6 +45,7 @@ class BackendModel(ServedModel):
         self._specs = self._instance_specs()
         self._scheduler = self._new_scheduler()
         self._workers: list[Worker] = []
+        self._cache = self._new_cache()
 
     def load(self) -> None:
         """Start every instance; LoadError, and nothing left running, if one fails."""
@@ -129,7 +131,8 @@ class BackendModel(ServedModel):
     def submit(self, request: InferenceRequest) -> Responses:
         """Validate and queue one request; InferenceError if it is refused."""
         pending = self._pending(request)
-        self._scheduler.put(pending)
+        if self._cache is None or not self._cache.answer(pending):
+            self._scheduler.put(pending)
         return pending.answer
 
     def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Responses]:
@@ -144,8 +147,15 @@ class BackendModel(ServedModel):
 
     def _pending(self, request: InferenceRequest) -> Pending:
         validated = self._validator.validate(request)
-        answer = Responses(self._server.response_timeout, self.where)
+        new_responses = Responses if self._cache is None else self._cache.new_responses
+        answer = new_responses(self._server.response_timeout, self.where)
         return Pending(request, validated, self._server.clock.now(), answer)
+
+    def _new_cache(self) -> ModelCache | None:
+        cache, server = self._server.cache, self._server
+        if cache is None or not self.config.response_cache.enable:
+            return None
+        return ModelCache(cache, self.name, self.version, self.statistics, server.clock, server.log)
 
     def _new_scheduler(self) -> Scheduler:
         policy, clock = BatchPolicy(self.config), self._server.clock

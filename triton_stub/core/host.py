@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from triton_stub.core import bls
+from triton_stub.core.cache import ResponseCache
 from triton_stub.core.clock import Clock
 from triton_stub.core.forked import Door
 from triton_stub.core.metrics import Metrics
@@ -82,6 +83,8 @@ class ServerHost:
         self.clock = clock or Clock()
         self.isolation = isolation
         self.cache_config = cache_config or {}
+        #: There is one while the server runs, if it is configured.
+        self.cache: ResponseCache | None = None
         self.backend_directory = backend_directory
         self.rate_limited = rate_limited
         self.metrics = Metrics()
@@ -95,6 +98,10 @@ class ServerHost:
         self.models: Models | None = None
         self.door = Door(self.send)
         self._waits = Waits()
+
+    def open_cache(self) -> None:
+        """Begin with an empty response cache; LoadError if its configuration is refused."""
+        self.cache = ResponseCache.of(self.cache_config)
 
     def send(
         self,

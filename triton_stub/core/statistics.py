@@ -86,6 +86,8 @@ class Statistics:
         self._fail = Duration()
         self._queue = Duration()
         self._compute = _Compute()
+        self._cache_hit = Duration()
+        self._cache_miss = Duration()
         self._by_batch_size: dict[int, _Compute] = {}
 
     def count(
@@ -114,6 +116,19 @@ class Statistics:
         with self._lock:
             self._fail.add(self._clock.now() - enqueued)
 
+    def count_cache_hit(self, enqueued: int, start: int, end: int) -> None:
+        """Count a request that was answered from the cache, looked up from ``start`` to ``end``."""
+        with self._lock:
+            self._success.add(self._clock.now() - enqueued)
+            self._queue.add(start - enqueued)
+            self._cache_hit.add(end - start)
+
+    def count_cache_miss(self, ns: int) -> None:
+        """Count an answer that was not in the cache; ``ns`` are for the lookup and for keeping."""
+        with self._lock:
+            self._success.ns += ns
+            self._cache_miss.add(ns)
+
     def _add_up(self) -> None:
         while self._executions:
             self._add(self._executions.popleft())
@@ -136,7 +151,6 @@ class Statistics:
 
     def to_dict(self) -> dict[str, Any]:
         """The counters as the statistics extension prints them."""
-        none = Duration().to_dict()
         with self._lock:
             self._add_up()
             return {
@@ -148,8 +162,8 @@ class Statistics:
                     "fail": self._fail.to_dict(),
                     "queue": self._queue.to_dict(),
                     **self._compute.to_dict(),
-                    "cache_hit": none,
-                    "cache_miss": none,
+                    "cache_hit": self._cache_hit.to_dict(),
+                    "cache_miss": self._cache_miss.to_dict(),
                 },
                 "response_stats": {},
                 "batch_stats": [

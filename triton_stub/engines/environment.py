@@ -187,6 +187,11 @@ class NativeEnvironment:
         """All that a ``backends/python`` folder has to hold."""
         return (*sorted((self._wheel / "backends" / "python").iterdir()), self.stub)
 
+    @property
+    def caches(self) -> Path:
+        """A folder of response caches, each in a folder of its own."""
+        return self._wheel / "caches"
+
     def variables(self) -> dict[str, str]:
         """Environment variables that make the server's Python this environment's Python.
 

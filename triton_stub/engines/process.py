@@ -73,7 +73,8 @@ class ServerProcess:
         deadline = time.monotonic() + startup_timeout
         try:
             backends = _link_backends(environment, self._folder)
-            command = [str(environment.server), f"--backend-directory={backends}", *arguments]
+            folders = (f"--backend-directory={backends}", f"--cache-directory={environment.caches}")
+            command = [str(environment.server), *folders, *arguments]
             variables = environment.variables() | dict(env)
             for _ in range(_ATTEMPTS):
                 self.ports = _free_ports()

@@ -119,6 +119,7 @@ class Server:
         if self._live:
             raise ServerError("Server already started", StatusCode.INVALID_ARG)
         self.load_errors = {}
+        self._host.open_cache()
         self._repository.open()
         self._host.door.watch()
         try:
