@@ -155,7 +155,7 @@ class BackendModel(ServedModel):
         cache, server = self._server.cache, self._server
         if cache is None or not self.config.response_cache.enable:
             return None
-        return ModelCache(cache, self.name, self.version, self.statistics, server.clock, server.log)
+        return ModelCache(cache, self, server.clock, server.log)
 
     def _new_scheduler(self) -> Scheduler:
         policy, clock = BatchPolicy(self.config), self._server.clock

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from triton_stub.core.clock import Clock
     from triton_stub.core.log import Log
+    from triton_stub.core.model import ServedModel
     from triton_stub.core.scheduler import Pending
-    from triton_stub.core.statistics import Statistics
     from triton_stub.core.tensor import Tensor
 
 _UINT32, _UINT64 = range(2**32), range(2**64)
@@ -121,19 +121,10 @@ class ResponseCache:
 class ModelCache:
     """The cache as one version of a model uses it."""
 
-    def __init__(
-        self,
-        cache: ResponseCache,
-        name: str,
-        version: int,
-        statistics: Statistics,
-        clock: Clock,
-        log: Log,
-    ) -> None:
+    def __init__(self, cache: ResponseCache, model: ServedModel, clock: Clock, log: Log) -> None:
         self._cache = cache
-        self._name = name
-        self._version = version
-        self._statistics = statistics
+        self._name, self._version = model.name, model.version
+        self._statistics = model.statistics
         self._clock = clock
         self._log = log
 
