@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from triton_stub.core.host import InstanceHost
     from triton_stub.core.request import InferenceResponse
+    from triton_stub.core.statistics import BatchTimes
 
 # After so many seconds of waiting Python collects cycles: a model may have dropped a response
 # sender in one.
@@ -41,6 +42,7 @@ class Responses:
         "count",
         "executor",
         "kept",
+        "times",
         "withdrawn",
     )
 
@@ -61,6 +63,8 @@ class Responses:
         self.executor: InstanceHost | None = None
         #: True once the model may answer from wherever it likes: it has asked for the sender.
         self.kept = False
+        #: When the request was executed; None if it was not, as of one from a cache.
+        self.times: BatchTimes | None = None
         #: Set to True by whoever has sent the request, if no model may see it any more.
         self.withdrawn = False
 

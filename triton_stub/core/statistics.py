@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from triton_stub.core.clock import Clock
@@ -16,17 +17,35 @@ if TYPE_CHECKING:
 _MANY = 1000
 
 
+class FailureReason(StrEnum):
+    """Why a request has failed, as the metrics tell it (core ``src/infer_stats.h``)."""
+
+    REJECTED = "REJECTED"  # dropped by the queue, because it has waited for too long
+    CANCELED = "CANCELED"  # dropped by the queue, because its client does not want it any more
+    BACKEND = "BACKEND"  # ``execute`` has failed
+    OTHER = "OTHER"  # whatever makes an ensemble fail
+
+
 @dataclass(slots=True)
 class Duration:
-    """How often, and how long in all, in nanoseconds."""
+    """How often, and how long in all: in nanoseconds, and in whole microseconds of each time.
+
+    The statistics tell the former, the metrics the latter.
+    """
 
     count: int = 0
     ns: int = 0
+    us: int = 0
 
     def add(self, ns: int) -> None:
         """Count once more."""
         self.count += 1
+        self.lengthen(ns)
+
+    def lengthen(self, ns: int) -> None:
+        """Add to what is counted already."""
         self.ns += ns
+        self.us += ns // 1000
 
     def to_dict(self) -> dict[str, int]:
         """``{"count": …, "ns": …}``."""
@@ -88,6 +107,9 @@ class Statistics:
         self._compute = _Compute()
         self._cache_hit = Duration()
         self._cache_miss = Duration()
+        self._reasons = dict.fromkeys(FailureReason, 0)
+        self._cache_hit = Duration()
+        self._cache_miss = Duration()
         self._by_batch_size: dict[int, _Compute] = {}
 
     def count(
@@ -111,23 +133,62 @@ class Statistics:
             with self._lock:
                 self._add_up()
 
-    def count_failure(self, enqueued: int) -> None:
+    def count_failure(
+        self, enqueued: int, reason: FailureReason = FailureReason.REJECTED, end: int | None = None
+    ) -> None:
         """Count a request that has failed without being executed."""
         with self._lock:
-            self._fail.add(self._clock.now() - enqueued)
+            self._count_failure((self._clock.now() if end is None else end) - enqueued, reason)
 
-    def count_cache_hit(self, enqueued: int, start: int, end: int) -> None:
-        """Count a request that was answered from the cache, looked up from ``start`` to ``end``."""
+    def count_cache_hit(
+        self, enqueued: int, lookup_start: int, lookup_end: int, end: int | None = None
+    ) -> None:
+        """Count a request that is answered from the response cache, without an execution.
+
+        Source: ``UpdateSuccessCacheHit``.
+        """
+        end = self._clock.now() if end is None else end
         with self._lock:
-            self._success.add(self._clock.now() - enqueued)
-            self._queue.add(start - enqueued)
-            self._cache_hit.add(end - start)
+            self._success.add(end - enqueued)
+            self._queue.add(lookup_start - enqueued)
+            self._cache_hit.add(lookup_end - lookup_start)
 
     def count_cache_miss(self, ns: int) -> None:
-        """Count an answer that was not in the cache; ``ns`` are for the lookup and for keeping."""
+        """Count so many nanoseconds of looking up, and inserting, what was not in the cache.
+
+        The request itself is counted where it is executed (``UpdateSuccessCacheMiss``).
+        """
         with self._lock:
-            self._success.ns += ns
+            self._success.lengthen(ns)
             self._cache_miss.add(ns)
+
+    def count_ensemble(
+        self, batch_size: int, enqueued: int, start: int, steps: Sequence[BatchTimes]
+    ) -> None:
+        """Count a request to an ensemble that has succeeded.
+
+        It is one execution, whose durations are the sums of those of its steps; steps that are
+        answered from a cache have none. ``start`` is when it was taken from the queue. Source:
+        ``UpdateSuccessWithDuration``.
+        """
+        end = self._clock.now()
+        infer_start = start + sum(times.infer_start - times.start for times in steps)
+        infer_end = infer_start + sum(times.infer_end - times.infer_start for times in steps)
+        output_end = infer_end + sum(times.end - times.infer_end for times in steps)
+        with self._lock:
+            self._last_inference_ms = time.time_ns() // 1_000_000
+            times = BatchTimes(start, infer_start, infer_end, output_end)
+            rows = max(1, batch_size)
+            self._inference_count += rows
+            self._execution_count += 1
+            self._success.add(end - enqueued)
+            self._queue.add(start - enqueued)
+            self._compute.add(times)
+            self._by_batch_size.setdefault(rows, _Compute()).add(times)
+
+    def _count_failure(self, ns: int, reason: FailureReason) -> None:
+        self._fail.add(ns)
+        self._reasons[reason] += 1
 
     def _add_up(self) -> None:
         while self._executions:
@@ -141,7 +202,7 @@ class Statistics:
         self._by_batch_size.setdefault(rows + null_rows, _Compute()).add(times)
         for _, enqueued in requests:
             if not success:
-                self._fail.add(times.end - enqueued)
+                self._count_failure(times.end - enqueued, FailureReason.BACKEND)
                 continue
             self._success.add(times.end - enqueued)
             self._queue.add(times.start - enqueued)

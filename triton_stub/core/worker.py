@@ -205,6 +205,8 @@ class Worker:
             success=success,
             null_rows=sum(pending.batch_size for pending in batch if pending.is_null),
         )
+        for pending in batch:
+            pending.answer.times = times
         again: list[Pending] = []
         for pending, request in zip(batch, requests, strict=True):
             # A failed execute reschedules nothing.
