@@ -7,6 +7,7 @@ they were taken from (``core/validation.py``, ``runtime/contract.py``, ...).
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class StatusCode(IntEnum):
@@ -54,13 +55,100 @@ _LABELS = {
 }
 
 
-class ServerError(Exception):
-    """Something the server refuses or fails at; ``str(error)`` is exactly the server's text."""
+class TritonError(Exception):
+    """The root of all errors, with one class for each status code, as NVIDIA's in-process API has.
+
+    Source: core, ``python/tritonserver/_c/tritonserver_pybind.cc`` (``ThrowIfError``).
+    """
+
+
+class UnknownError(TritonError):
+    """``UNKNOWN``; also every code that has no class of its own, such as ``CANCELLED``."""
+
+
+class InternalError(TritonError):
+    """``INTERNAL``."""
+
+
+class NotFoundError(TritonError):
+    """``NOT_FOUND``."""
+
+
+class InvalidArgumentError(TritonError):
+    """``INVALID_ARG``."""
+
+
+class UnavailableError(TritonError):
+    """``UNAVAILABLE``."""
+
+
+class UnsupportedError(TritonError):
+    """``UNSUPPORTED``."""
+
+
+class AlreadyExistsError(TritonError):
+    """``ALREADY_EXISTS``."""
+
+
+_CLASSES: dict[StatusCode, type[TritonError]] = {
+    StatusCode.INTERNAL: InternalError,
+    StatusCode.NOT_FOUND: NotFoundError,
+    StatusCode.INVALID_ARG: InvalidArgumentError,
+    StatusCode.UNAVAILABLE: UnavailableError,
+    StatusCode.UNSUPPORTED: UnsupportedError,
+    StatusCode.ALREADY_EXISTS: AlreadyExistsError,
+}
+
+
+class ServerError(TritonError):
+    """Something the server refuses or fails at; ``str(error)`` is exactly the server's text.
+
+    Each is of two kinds: what happened (``InferenceError``, ``LoadError``, …) and its status
+    code (``NotFoundError``, …). ``except`` may name either.
+    """
 
     def __init__(self, message: str, code: StatusCode = StatusCode.INTERNAL) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.__class__ = _with_code(type(self), code)
+
+    def __str__(self) -> str:
+        # The in-process API puts the response behind the text into ``args``.
+        return self.message
+
+    def __reduce__(self) -> Any:
+        return _again, (self._kind(), self.message, self.code), self.__dict__
+
+    @classmethod
+    def _kind(cls) -> type[ServerError]:
+        """The class without that of the code, which is made at run time."""
+        return cls
+
+
+_COMBINED: dict[tuple[type[ServerError], StatusCode], type[ServerError]] = {}
+
+
+def _with_code(kind: type[ServerError], code: StatusCode) -> type[ServerError]:
+    kind = kind._kind()
+    if (kind, code) not in _COMBINED:
+        both = (kind, _CLASSES.get(code, UnknownError))
+        _COMBINED[kind, code] = type(
+            kind.__name__,
+            both,
+            {
+                "__module__": kind.__module__,
+                "__qualname__": kind.__qualname__,
+                "_kind": classmethod(lambda _cls: kind),
+            },
+        )
+    return _COMBINED[kind, code]
+
+
+def _again(kind: type[ServerError], message: str, code: StatusCode) -> ServerError:
+    error = kind.__new__(kind, message)
+    ServerError.__init__(error, message, code)
+    return error
 
 
 class InferenceError(ServerError):

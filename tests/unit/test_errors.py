@@ -1,13 +1,18 @@
 """Status codes and the family of errors."""
 
+import copy
+import pickle
+
 import pytest
 
+from triton_stub import errors
 from triton_stub.errors import (
     ConfigError,
     InferenceError,
     LoadError,
     ServerError,
     StatusCode,
+    TritonError,
     UnsupportedFeatureError,
 )
 
@@ -54,3 +59,57 @@ def test_an_error_is_its_text_and_has_a_code(error, code):
 def test_a_wrong_configuration_is_a_failed_load():
     assert issubclass(ConfigError, LoadError)
     assert issubclass(UnsupportedFeatureError, LoadError)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (StatusCode.UNKNOWN, "UnknownError"),
+        (StatusCode.INTERNAL, "InternalError"),
+        (StatusCode.NOT_FOUND, "NotFoundError"),
+        (StatusCode.INVALID_ARG, "InvalidArgumentError"),
+        (StatusCode.UNAVAILABLE, "UnavailableError"),
+        (StatusCode.UNSUPPORTED, "UnsupportedError"),
+        (StatusCode.ALREADY_EXISTS, "AlreadyExistsError"),
+        (StatusCode.CANCELLED, "UnknownError"),
+    ],
+)
+def test_an_error_is_of_two_kinds(code, name):
+    kinds = {InferenceError, ServerError, TritonError, getattr(errors, name)}
+    everything = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    others = {kind for kind in everything if issubclass(kind, TritonError)} - kinds
+    error = InferenceError("text", code)
+    assert all(isinstance(error, kind) for kind in kinds)
+    assert not any(isinstance(error, kind) for kind in others)
+    assert type(error).__name__ == "InferenceError"
+    for kind in kinds:
+        with pytest.raises(kind, match="text"):
+            raise InferenceError("text", code)
+
+
+def test_errors_of_one_kind_share_a_class():
+    assert type(InferenceError("a")) is type(InferenceError("b"))
+    assert type(InferenceError("a")) is not type(LoadError("a"))
+
+
+@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+@pytest.mark.parametrize(
+    "error",
+    [
+        InferenceError("text", StatusCode.NOT_FOUND),
+        LoadError("text", told="less"),
+        ConfigError("text"),
+        UnsupportedFeatureError("text"),
+    ],
+)
+def test_an_error_may_go_to_another_process(error, again):
+    same = again(error)
+    assert type(same) is type(error)
+    assert vars(same) == vars(error)
+    assert str(same) == "text"
+
+
+def test_the_text_is_the_text_whatever_comes_with_it():
+    error = InferenceError("text")
+    error.args += ("a response",)
+    assert str(error) == "text"
