@@ -315,7 +315,7 @@ def test_a_model_that_fails_leaves_nothing_running(make, log):
 
 
 def test_a_defect_while_loading_is_told_and_leaves_nothing_running(make, monkeypatch):
-    monkeypatch.setattr("triton_stub.core.worker.Instance.load", lambda self: 1 / 0)
+    monkeypatch.setattr("triton_stub.core.executor.Instance.load", lambda self: 1 / 0)
     model = make(load=False)
     with pytest.raises(ZeroDivisionError):
         model.load()

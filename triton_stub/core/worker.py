@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
 from triton_stub.core.conversion import Conversion
+from triton_stub.core.executor import ThreadExecutor
 from triton_stub.core.host import InstanceHost
 from triton_stub.core.statistics import BatchTimes
 from triton_stub.errors import InferenceError, LoadError
 from triton_stub.pb_utils.logger import LogLevel
-from triton_stub.pb_utils.request import RELEASE_RESCHEDULE
-from triton_stub.runtime.instance import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from triton_stub import pb_utils
+    from triton_stub.core.executor import Executor, Sender
     from triton_stub.core.host import ServerHost
-    from triton_stub.core.request import InferenceResponse
     from triton_stub.core.scheduler import Pending, Scheduler
     from triton_stub.core.statistics import Statistics
     from triton_stub.runtime.instance import InstanceSpec
@@ -57,14 +55,11 @@ class Worker:
         #: What the instance sees of the server.
         self.host = InstanceHost(server, spec.instance_name, spec.model_name)
         self._conversion = Conversion(spec, config)
-        self._instance = Instance(spec, self.host)
-        self.host.is_alone = self._instance.activity.is_alone
+        self._executor = _executor(spec, self._conversion, self.host, server)
         self._running: list[Pending] = []
         # Requests that the model has kept, to answer them later from a thread of its own.
         self._late: set[Pending] = set()
         self._answered = threading.Condition()
-        # In place of a process: deviations.THREADS, deviations.SIGNALS, deviations.ENVIRONMENT,
-        # deviations.CRASH.
         # A daemon: a model that never returns must not keep the test run from ending.
         self._thread = threading.Thread(target=self._live, name=self.name, daemon=True)
         # A thread whose join was interrupted says that it has ended (Python 3.11 and 3.12).
@@ -103,17 +98,17 @@ class Worker:
         return self._ended.is_set()
 
     def check_ready(self) -> None:
-        """ServerError, with the server's text, if the model says that it is not ready."""
-        self._instance.check_ready()
+        """ServerError, with the server's text, if the instance is not ready."""
+        self._executor.check_ready()
 
     def where(self) -> str:
         """Where the model is in its code, for people who wait for it."""
-        return self._instance.activity.where()
+        return self._executor.where()
 
     def give_up(self, error: InferenceError) -> None:
         """Answer what is under execution with an error; what the model does no longer counts."""
         self.given_up = True
-        self._instance.activity.give_up()
+        self._executor.give_up()
         with self._answered:
             late, self._late = self._late, set()
             self._answered.notify_all()
@@ -122,6 +117,7 @@ class Worker:
     def refuse(self, batch: Iterable[Pending], error: InferenceError) -> None:
         """Answer requests with an error."""
         for pending in batch:
+            self._statistics.waiting.discard(pending)
             pending.answer.put(self._conversion.failure(pending.request, error))
 
     def _live(self) -> None:
@@ -131,36 +127,36 @@ class Worker:
             self._ended.set()
 
     def _run(self) -> None:
-        instance = self._instance
         self.host.enter()
         try:
-            instance.load()
+            self._executor.load()
         except BaseException as error:  # noqa: BLE001 - it is raised where the model is loaded
             self.ready.set_exception(error)
-            instance.activity.finish(self._server.log)
+            self._executor.finish()
             return
         self.host.loading = None
         self.ready.set_result(None)
         while (batch := self._scheduler.next_batch(self._number)) is not None:
+            self._statistics.waiting.difference_update(batch)
             for pending in batch:
                 pending.answer.executor = self.host
                 if pending.answer.withdrawn:
                     self._scheduler.release(pending)
             self._running = [pending for pending in batch if not pending.answer.withdrawn]
             if self._running:
-                self._execute(instance, self._running)
+                self._execute(self._running)
             # The next wait may be long; do not keep the tensors alive.
             del batch, pending
             self._running = []
         with self._answered:
             self._answered.wait_for(lambda: not self._late)
-        instance.unload()
-        instance.activity.finish(self._server.log)
+        self._executor.unload()
+        self._executor.finish()
 
-    def _execute(self, instance: Instance, batch: list[Pending]) -> None:
+    def _execute(self, batch: list[Pending]) -> None:
         again: Collection[Pending] = ()
         try:
-            again = self._process(instance, batch)
+            again = self._process(batch)
         except BaseException as error:  # noqa: BLE001 - clients must not wait for ever
             self._server.log.note(LogLevel.ERROR, f"defect of triton_stub: {error!r}")
             defect = InferenceError(
@@ -176,66 +172,45 @@ class Worker:
             if not (pending.answer.closed or pending.is_null or pending in again):
                 self._wait_for(pending)
 
-    def _process(self, instance: Instance, batch: list[Pending]) -> Collection[Pending]:
+    def _process(self, batch: list[Pending]) -> Collection[Pending]:
         """Execute and answer requests; those that are to be executed again."""
         start = self._clock.now()
-        convert = self._conversion
-        requests = [convert.to_model(pending, instance.request_class) for pending in batch]
-        infer_start = self._clock.now()
-        answers: list[InferenceResponse | None]
-        try:
-            responses = instance.execute(requests)
-        except InferenceError as error:
-            success = False
-            infer_end = self._clock.now()
-            answers = [convert.failure(pending.request, error) for pending in batch]
-        else:
-            # As the server counts: a response with an error of its own is a success.
-            success = True
-            infer_end = self._clock.now()
-            answers = [
-                None if response is None else convert.from_model(pending.request, response)
-                for pending, response in zip(batch, responses, strict=True)
-            ]
-        times = BatchTimes(start, infer_start, infer_end, self._clock.now())
+        done = self._executor.execute(batch)
+        times = BatchTimes(start, done.infer_start, done.infer_end, self._clock.now())
         # Counted before anybody is answered, so that a client that looks finds its own request.
         self._statistics.count(
             [(pending.batch_size, pending.enqueued) for pending in batch if not pending.is_null],
             times,
-            success=success,
+            success=done.success,
             null_rows=sum(pending.batch_size for pending in batch if pending.is_null),
         )
         for pending in batch:
             pending.answer.times = times
         again: list[Pending] = []
-        for pending, request in zip(batch, requests, strict=True):
-            # A failed execute reschedules nothing.
-            if success and (request._release_flags or 0) & RELEASE_RESCHEDULE:
-                if self._reschedule(instance, pending, request):
-                    again.append(pending)
-            else:
+        for pending in batch:
+            sender = done.rescheduled.get(pending)
+            if sender is None:
                 self._scheduler.release(pending)
+            elif self._reschedule(pending, sender):
+                again.append(pending)
         # Last of all: as soon as it is answered, the client competes for the interpreter.
-        for pending, answer in zip(batch, answers, strict=True):
+        for pending, answer in zip(batch, done.answers, strict=True):
             if answer is not None:
                 pending.answer.put(answer)
         return again
 
-    def _reschedule(
-        self, instance: Instance, pending: Pending, request: pb_utils.InferenceRequest
-    ) -> bool:
+    def _reschedule(self, pending: Pending, sender: Sender) -> bool:
         """Have a request executed again; False if that is not to be."""
-        sender = request._sender
-        if self._scheduler.is_iterative and sender._closed:
+        if self._scheduler.is_iterative and sender.closed:
             text = "a request was rescheduled after its final response"
             instead = "Do one of the two."
-            instance.die(deviations.RESCHEDULED_AFTER_END.text(text, instead))
+            self._executor.die(deviations.RESCHEDULED_AFTER_END.text(text, instead))
             self._scheduler.release(pending)
             return False
         reason = self._scheduler.reschedule(pending)
         if reason:
             self._server.log.note(LogLevel.ERROR, f"Failed to release request: {reason}")
-        sender._drop(self._scheduler.instead(pending) if reason else "")
+        sender.drop(self._scheduler.instead(pending) if reason else "")
         return not reason
 
     def _wait_for(self, pending: Pending) -> None:
@@ -249,3 +224,11 @@ class Worker:
             if pending in self._late:
                 self._late.remove(pending)
                 self._answered.notify_all()
+
+
+def _executor(
+    spec: InstanceSpec, conversion: Conversion, host: InstanceHost, server: ServerHost
+) -> Executor:
+    executor = ThreadExecutor(spec, conversion, host, server.clock)
+    host.is_alone = executor.instance.activity.is_alone
+    return executor

@@ -67,12 +67,14 @@ class Instance:
     """Imports ``model.py`` in a scope of its own and calls the model's methods.
 
     All calls come from one thread, as on the server, where it is the process's main thread.
+    ``is_alone`` says that here, too, the process is this instance's own.
     """
 
-    def __init__(self, spec: InstanceSpec, host: Host) -> None:
+    def __init__(self, spec: InstanceSpec, host: Host, *, is_alone: bool = False) -> None:
         self.spec = spec
         self._log = host.log
         self._services = Services(host)
+        self._is_alone = is_alone
         self.request_class = InferenceRequest
         self._model: Any = None
         self._background: set[Future[Any]] = set()
@@ -85,7 +87,7 @@ class Instance:
     def load(self) -> None:
         """Import the model and run ``initialize``; LoadError with the server's text if it fails."""
         activity = self.activity
-        source = ModelModule(self.spec.model_file, self._services)
+        source = ModelModule(self.spec.model_file, self._services, is_alone=self._is_alone)
         self.request_class = source.request_class
         activity.begin(source)
         try:

@@ -11,6 +11,7 @@ from triton_stub import deviations
 from triton_stub.errors import LoadError
 from triton_stub.pb_utils.modules import C_PB_UTILS, PB_UTILS, BackendModules
 from triton_stub.runtime.offspring import Offspring
+from triton_stub.runtime.own_process import OwnOffspring, OwnScope
 from triton_stub.runtime.scope import ImportScope
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 class ModelModule:
     """A model's code, not imported yet: each instance has its own, and auto_complete_config one.
 
+    ``is_alone`` says that the process is the model's own, so that nothing is hidden from anybody.
     LoadError if there is no such file, or none that the backend would import.
     """
 
-    def __init__(self, file: Path, services: Services) -> None:
+    def __init__(self, file: Path, services: Services, *, is_alone: bool = False) -> None:
         if not file.exists():
             raise LoadError(
                 deviations.MISSING_MODEL_FILE.text(
@@ -39,10 +41,14 @@ class ModelModule:
         self._name = f"{file.parent.name}.{file.name[:-3]}"
         self._modules = BackendModules(file.parent, services)
         self.request_class = self._modules.request_class
-        self.scope = ImportScope(
-            file.parent, {PB_UTILS: self._modules.pb_utils, C_PB_UTILS: self._modules.c_pb_utils}
-        )
-        self.offspring = Offspring(self.scope.builtins)
+        backend = {PB_UTILS: self._modules.pb_utils, C_PB_UTILS: self._modules.c_pb_utils}
+        self.scope: ImportScope | OwnScope
+        self.offspring: Offspring | OwnOffspring
+        if is_alone:
+            self.scope, self.offspring = OwnScope(file.parent, backend), OwnOffspring()
+        else:
+            self.scope = scope = ImportScope(file.parent, backend)
+            self.offspring = Offspring(scope.builtins)
         services.scope = self.scope
 
     def import_class(self) -> Any:

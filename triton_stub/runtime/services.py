@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from triton_stub.pb_utils.logger import LogLevel, LogSink
     from triton_stub.pb_utils.metrics import MetricStore
     from triton_stub.pb_utils.request import InferenceRequest
+    from triton_stub.runtime.own_process import OwnScope
     from triton_stub.runtime.scope import ImportScope
 
 
@@ -34,7 +35,7 @@ class Services:
         self.open = False
         self.ended = False
         #: Where the model imports from.
-        self.scope: ImportScope | None = None
+        self.scope: ImportScope | OwnScope | None = None
 
     @property
     def instance_name(self) -> str:
