@@ -16,6 +16,7 @@ from triton_stub.core.request import InferenceResponse
 from triton_stub.core.responses import Responses
 from triton_stub.core.scheduler import Pending
 from triton_stub.core.sequences import IterativeBatcher
+from triton_stub.core.statistics import FailureReason
 from triton_stub.core.validation import Validator
 from triton_stub.core.worker import Worker
 from triton_stub.errors import InferenceError, ServerError, StatusCode
@@ -51,6 +52,7 @@ class BackendModel(ServedModel):
         """Start every instance; LoadError, and nothing left running, if one fails."""
         check_supported(self.config)
         warn_of_ignored(self.config, self._log)
+        self.show_metrics()
         self._workers = [
             Worker(spec, self.config, self._scheduler, self.statistics, self._server, number=number)
             for number, spec in enumerate(self._specs)
@@ -63,6 +65,7 @@ class BackendModel(ServedModel):
         except BaseException:
             # Interrupted: whoever is still loading stops as soon as that is done.
             self.close()
+            self.hide_metrics()
             raise
         if errors:
             self.unload()
@@ -89,6 +92,8 @@ class BackendModel(ServedModel):
         except KeyboardInterrupt:
             self._give_up("before the interrupt")
             raise
+        finally:
+            self.hide_metrics()
         return self._give_up(f"within {timeout:g} s")
 
     def _give_up(self, when: str) -> bool:
@@ -131,8 +136,16 @@ class BackendModel(ServedModel):
     def submit(self, request: InferenceRequest) -> Responses:
         """Validate and queue one request; InferenceError if it is refused."""
         pending = self._pending(request)
-        if self._cache is None or not self._cache.answer(pending):
-            self._scheduler.put(pending)
+        waiting = self.statistics.waiting
+        waiting.add(pending)
+        try:
+            if self._cache is None or not self._cache.answer(pending):
+                self._scheduler.put(pending)
+            else:
+                waiting.discard(pending)
+        except ServerError:
+            waiting.discard(pending)
+            raise
         return pending.answer
 
     def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Responses]:
@@ -178,7 +191,10 @@ class BackendModel(ServedModel):
 
     def _drop(self, pending: Pending, error: InferenceError) -> None:
         """Answer a request that is not executed any more."""
-        self._count_failure(pending)
+        cancelled = error.code == StatusCode.CANCELLED
+        reason = FailureReason.CANCELED if cancelled else FailureReason.REJECTED
+        self.statistics.waiting.discard(pending)
+        self.statistics.count_failure(pending.enqueued, reason)
         pending.answer.put(
             InferenceResponse(
                 model_name=self.name,
@@ -190,7 +206,7 @@ class BackendModel(ServedModel):
 
     def _count_failure(self, pending: Pending) -> None:
         # The end of an iterative sequence, too: the server cancels a request of its own for it.
-        self.statistics.count_failure(pending.enqueued)
+        self.statistics.count_failure(pending.enqueued, FailureReason.CANCELED)
 
     def _instance_specs(self) -> list[InstanceSpec]:
         kinds = model_config.schema().ModelInstanceGroup.Kind

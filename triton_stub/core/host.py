@@ -10,6 +10,7 @@ from triton_stub.core.cache import ResponseCache
 from triton_stub.core.clock import Clock
 from triton_stub.core.forked import Door
 from triton_stub.core.metrics import Metrics
+from triton_stub.core.server_metrics import ServerMetrics
 from triton_stub.core.waiting import LocalExchange, Waits
 from triton_stub.errors import LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
@@ -78,6 +79,7 @@ class ServerHost:
         cache_config: Mapping[str, Mapping[str, Any]] | None = None,
         backend_directory: Path | None = None,
         rate_limited: bool = False,
+        metrics_config: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
         self.clock = clock or Clock()
@@ -88,6 +90,7 @@ class ServerHost:
         self.backend_directory = backend_directory
         self.rate_limited = rate_limited
         self.metrics = Metrics()
+        self.own_metrics = ServerMetrics(self.metrics, metrics_config)
         self.load_timeout = load_timeout
         self.response_timeout = response_timeout
         self.exit_timeout = exit_timeout

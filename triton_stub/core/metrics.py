@@ -143,6 +143,11 @@ class Series:
         with self._held() as value:
             value.number = number
 
+    def overwrite(self, number: float) -> None:
+        """Tell what the server itself has counted elsewhere, be it in a counter or a gauge."""
+        with self._held() as value:
+            value.number = float(number)
+
     def observe(self, number: float) -> None:
         """Count one observation of a histogram."""
         self._refuse("Observe", MetricKind.COUNTER, MetricKind.GAUGE)

@@ -36,6 +36,18 @@ class ServedModel(ABC):
     def load(self) -> None:
         """Be ready for requests; LoadError, and nothing left running, if that fails."""
 
+    def show_metrics(self) -> None:
+        """Have the page of metrics show what the model counts, from its loading on."""
+        cached = self.config.response_cache.enable and self._server.cache is not None
+        self._server.own_metrics.add(self.config, self.version, self.statistics, cached=cached)
+
+    def hide_metrics(self) -> None:
+        """The same does so no more: the model is gone."""
+        self._server.own_metrics.remove(self.statistics)
+
+    def update(self, config: Any) -> None:  # noqa: B027 - most have nothing to update
+        """Have the instances that another configuration, else the same, asks for; LoadError."""
+
     @abstractmethod
     def close(self) -> None:
         """Take no more requests; those in the queue are still executed."""

@@ -95,6 +95,8 @@ class Statistics:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
+        #: Requests that wait for their execution, whatever they are.
+        self.waiting: set[object] = set()
         self._lock = threading.Lock()
         # Added up when there are many, or when somebody looks: the model is not to wait for it.
         self._executions: deque[_Execution] = deque()
@@ -209,6 +211,31 @@ class Statistics:
             self._compute.add(times)
         if success:
             self._inference_count += rows
+
+    def counters(self) -> dict[str, int]:
+        """The counters by the names of their metrics; durations are in microseconds."""
+        with self._lock:
+            self._add_up()
+            return {
+                "nv_inference_request_success": self._success.count,
+                "nv_inference_count": self._inference_count,
+                "nv_inference_exec_count": self._execution_count,
+                "nv_inference_request_duration_us": self._success.us,
+                "nv_inference_queue_duration_us": self._queue.us,
+                "nv_inference_compute_input_duration_us": self._compute.compute_input.us,
+                "nv_inference_compute_infer_duration_us": self._compute.compute_infer.us,
+                "nv_inference_compute_output_duration_us": self._compute.compute_output.us,
+                "nv_cache_num_hits_per_model": self._cache_hit.count,
+                "nv_cache_hit_duration_per_model": self._cache_hit.us,
+                "nv_cache_num_misses_per_model": self._cache_miss.count,
+                "nv_cache_miss_duration_per_model": self._cache_miss.us,
+            }
+
+    def failures(self) -> dict[FailureReason, int]:
+        """How many requests have failed, and why."""
+        with self._lock:
+            self._add_up()
+            return dict(self._reasons)
 
     def to_dict(self) -> dict[str, Any]:
         """The counters as the statistics extension prints them."""

@@ -193,7 +193,7 @@ class Server:
 
         ``prometheus_client.parser.text_string_to_metric_families`` reads it.
         """
-        return self._host.metrics.text()
+        return self._host.own_metrics.text()
 
     def model(self, name: str, version: int = NEWEST) -> Model:
         """A handle of a model; nothing is looked up before it is used."""
