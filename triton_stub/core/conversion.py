@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations, pb_utils
 from triton_stub.core.request import InferenceResponse
-from triton_stub.core.tensor import Tensor
+from triton_stub.core.tensor import Tensor, unreshaped
 from triton_stub.errors import InferenceError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Conversion:
         # By default the server copies what is on a GPU (FORCE_CPU_ONLY_INPUT_TENSORS: "yes").
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         self._takes_gpu_memory = parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
-        self._batch_dims = 1 if config.max_batch_size else 0
+        self._batching: bool = config.max_batch_size > 0
         self._reshapes = {
             entry.name: (tuple(entry.reshape.shape), tuple(entry.dims))
             for entry in config.output
@@ -106,16 +106,8 @@ class Conversion:
         name = tensor._name
         datatype, shape, data = tensor._snapshot()
         if name in self._reshapes:
-            shape = self._unreshaped(shape, *self._reshapes[name])
+            shape = unreshaped(shape, *self._reshapes[name], batching=self._batching)
         return Tensor(name, datatype, shape, data, on_gpu=tensor._on_gpu)
-
-    def _unreshaped(
-        self, shape: tuple[int, ...], reshape: tuple[int, ...], dims: tuple[int, ...]
-    ) -> tuple[int, ...]:
-        """An output's shape turned from ``reshape`` back to ``dims``, as blindly as the core."""
-        batch, own = shape[: self._batch_dims], shape[self._batch_dims :]
-        wild = iter(size for size, dim in zip(own, reshape, strict=False) if dim == -1)
-        return (*batch, *(next(wild, 1) if dim == -1 else dim for dim in dims))
 
 
 class Channel:

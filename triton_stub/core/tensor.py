@@ -11,6 +11,8 @@ from triton_stub import datatypes
 from triton_stub.datatypes import BYTES, Datatype
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from triton_stub.datatypes import Array
 
 
@@ -111,6 +113,15 @@ class Tensor:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.to_numpy().__dlpack_device__()
+
+
+def unreshaped(
+    shape: tuple[int, ...], reshape: Sequence[int], dims: Sequence[int], *, batching: bool
+) -> tuple[int, ...]:
+    """An output's shape turned from ``reshape`` back to ``dims``, as blindly as the core."""
+    batch, own = shape[:batching], shape[batching:]
+    wild = iter(size for size, dim in zip(own, reshape, strict=False) if dim == -1)
+    return (*batch, *(next(wild, 1) if dim == -1 else dim for dim in dims))
 
 
 def _as_byte_objects(array: Array) -> Array:
