@@ -203,7 +203,7 @@ WARMUP = Deviation(
 )
 NOT_IMITATED = Deviation(
     key="not-imitated",
-    what="sequences that are not iterative, ensembles, priorities, queue policies, other backends",
+    what="sequences that are not iterative, priorities, queue policies, other backends",
     server="has them",
     stub="refused when the model is loaded, by name",
     why="not yet imitated, and under other rules a test would show nothing",

@@ -21,7 +21,7 @@ from triton_stub.config.checks import (
 )
 from triton_stub.config.completion import completed
 from triton_stub.config.defaults import MODEL_FILENAME, normalize
-from triton_stub.config.ensembles import check_steps, composing_models, is_ensemble
+from triton_stub.config.ensembles import check_steps, composing_models, fits, is_ensemble
 from triton_stub.config.printing import to_dict, to_json
 from triton_stub.config.reading import CONFIG_FILENAME, from_json, load, parse, poll
 from triton_stub.config.schema import schema
@@ -36,6 +36,7 @@ __all__ = [
     "check_tensors",
     "completed",
     "composing_models",
+    "fits",
     "from_json",
     "is_ensemble",
     "load",

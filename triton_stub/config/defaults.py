@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from triton_stub.config.ensembles import PLATFORM
 from triton_stub.config.schema import schema
 from triton_stub.errors import ConfigError
 
@@ -36,7 +37,7 @@ def normalize(config: Any, name: str) -> None:
         config.name = name
     if not config.backend and not config.platform:
         config.backend = "python"
-    if not config.default_model_filename:
+    if not config.default_model_filename and config.platform != PLATFORM:
         config.default_model_filename = MODEL_FILENAME
     if config.HasField("dynamic_batching"):
         _normalize_preferred(config.dynamic_batching, config.max_batch_size)

@@ -133,9 +133,8 @@ class BackendModel(ServedModel):
         """What its instances see of the server."""
         return [worker.host for worker in self._workers]
 
-    def submit(self, request: InferenceRequest) -> Responses:
-        """Validate and queue one request; InferenceError if it is refused."""
-        pending = self._pending(request)
+    def enqueue(self, pending: Pending) -> None:
+        """Queue one request that was prepared; InferenceError if it is refused."""
         waiting = self.statistics.waiting
         waiting.add(pending)
         try:
@@ -146,19 +145,19 @@ class BackendModel(ServedModel):
         except ServerError:
             waiting.discard(pending)
             raise
-        return pending.answer
 
     def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Responses]:
         """Validate requests and have them executed in one call of ``execute``, in this order.
 
         InferenceError if one is refused, or if the server would never put them into one call.
         """
-        batch = [self._pending(request) for request in requests]
+        batch = [self.prepare(request) for request in requests]
         if batch:
             self._scheduler.put_batch(batch)
         return [pending.answer for pending in batch]
 
-    def _pending(self, request: InferenceRequest) -> Pending:
+    def prepare(self, request: InferenceRequest) -> Pending:
+        """Validate one request; InferenceError if it is refused."""
         validated = self._validator.validate(request)
         new_responses = Responses if self._cache is None else self._cache.new_responses
         answer = new_responses(self._server.response_timeout, self.where)

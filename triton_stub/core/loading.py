@@ -152,8 +152,6 @@ def check_supported(config: Any) -> None:
     batching = config.dynamic_batching
     asked = {
         **dict.fromkeys(sequences.unsupported(config), True),
-        "ensemble_scheduling": config.HasField("ensemble_scheduling")
-        or config.platform == "ensemble",
         "dynamic_batching.priority_levels": batching.priority_levels > 0,
         "dynamic_batching.default_queue_policy": batching.HasField("default_queue_policy"),
         "dynamic_batching.priority_queue_policy": len(batching.priority_queue_policy) > 0,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from triton_stub.core.host import InstanceHost, ServerHost
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.responses import Responses
+    from triton_stub.core.scheduler import Pending
     from triton_stub.core.source import ModelSource
 
 
@@ -74,8 +75,18 @@ class ServedModel(ABC):
         """What its instances see of the server."""
 
     @abstractmethod
+    def prepare(self, request: InferenceRequest) -> Pending:
+        """Validate one request; InferenceError if it is refused."""
+
+    @abstractmethod
+    def enqueue(self, pending: Pending) -> None:
+        """Queue one request that was prepared; InferenceError if it is refused."""
+
     def submit(self, request: InferenceRequest) -> Responses:
         """Validate and queue one request; InferenceError if it is refused."""
+        pending = self.prepare(request)
+        self.enqueue(pending)
+        return pending.answer
 
     @abstractmethod
     def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Responses]:

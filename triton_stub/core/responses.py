@@ -80,6 +80,19 @@ class Responses:
         if self.closed and self._ended is not None:
             self._ended()
 
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called after each response, in the thread that gives it."""
+        self._listener = listener
+
+    def take(self) -> InferenceResponse | None:
+        """The next response; None if it is not there."""
+        try:
+            response = self._arrived.get_nowait()
+        except queue.Empty:
+            return None
+        self._done = response.final
+        return response
+
     def when_closed(self, ended: Callable[[], None]) -> None:
         """Have ``ended`` called, once or twice, as soon as this is ``closed``."""
         self._ended = ended
