@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import queue
 from typing import TYPE_CHECKING
@@ -75,8 +76,9 @@ class Responses:
         self.closed = response.final
         self.count += 1
         self._arrived.put(response)
-        if self._listener is not None:
-            self._listener()
+        listener = self._listener  # which may go away meanwhile
+        if listener is not None:
+            listener()
         if self.closed and self._ended is not None:
             self._ended()
 
@@ -140,24 +142,45 @@ class Responses:
 
     async def result_async(self) -> InferenceResponse:
         """The same in an event loop."""
+        responses = [await self.get_async()]
+        while not responses[-1].final:
+            responses.append(await self.get_async())
+        return _only(responses)
+
+    async def get_async(self) -> InferenceResponse:
+        """Wait for the next response in an event loop; StopAsyncIteration after the last."""
+        if self._done:
+            raise StopAsyncIteration
+        try:
+            response = self._arrived.get_nowait()
+        except queue.Empty:
+            response = await self._arrival()
+        self._done = response.final
+        return response
+
+    async def _arrival(self) -> InferenceResponse:
+        if self._listener is not None:
+            # The words of the server's Python bindings (core, ``tritonserver_pybind.cc``).
+            raise InferenceError(
+                "cannot call GetNextResponse concurrently", StatusCode.ALREADY_EXISTS
+            )
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
-        responses: list[InferenceResponse] = []
 
         def wake() -> None:
-            loop.call_soon_threadsafe(changed.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(changed.set)
 
         self._listener = wake
-        while not self._done:
-            try:
-                response = self._arrived.get_nowait()
-            except queue.Empty:
+        try:
+            while True:
+                # It may have come before anybody listened.
+                with contextlib.suppress(queue.Empty):
+                    return self._arrived.get_nowait()
                 await self._changed(changed)
                 changed.clear()
-            else:
-                self._done = response.final
-                responses.append(response)
-        return _only(responses)
+        finally:
+            self._listener = None
 
     async def _changed(self, changed: asyncio.Event) -> None:
         at_first, then = self._waits(self._timeout)
