@@ -56,6 +56,13 @@ IDLE_SEQUENCE = Deviation(
     stub="an error that says so, and the server's line in the log",
     why="a test must not hang",
 )
+ITERATIVE_END = Deviation(
+    key="iterative-end",
+    what="a request with the END flag, to a model with `iterative_sequence` and `oldest`",
+    server="never executes what gets the same slot later, and keeps its client waiting for ever",
+    stub="an error that says so",
+    why="a test must not hang",
+)
 RESCHEDULED_AFTER_END = Deviation(
     key="rescheduled-after-end",
     what="a request that is rescheduled after its final response",
@@ -194,12 +201,19 @@ EXECUTION_ENVIRONMENT = Deviation(
     stub="ignored with a warning",
     why="the model runs in the environment of the tests",
 )
-WARMUP = Deviation(
-    key="warmup",
-    what="`model_warmup`",
-    server="runs the samples before the model is ready",
-    stub="ignored with a warning",
-    why="not yet imitated",
+FAILED_WARMUP = Deviation(
+    key="failed-warmup",
+    what="a sample of `model_warmup` that fails",
+    server="refuses the model, or ends, with all of its models",
+    stub="the model does not load, for the server's reason",
+    why="a test must not crash",
+)
+EMPTY_WARMUP = Deviation(
+    key="empty-warmup",
+    what="a sample of `model_warmup` without inputs, on a model that takes batches",
+    server="ends, with all of its models",
+    stub="the model does not load",
+    why="a test must not crash",
 )
 NOT_IMITATED = Deviation(
     key="not-imitated",
@@ -377,6 +391,21 @@ FORKED_SENDER = Deviation(
     server="sends the answer",
     stub="an exception that says so",
     why="not yet imitated",
+)
+ENSEMBLE_CIRCLE = Deviation(
+    key="ensemble-circle",
+    what="an ensemble with a step that is an ensemble in a circle of ensembles, without being part "
+    "of it",
+    server="looks for its end for ever, and dies",
+    stub="an error that says so",
+    why="a test must not crash",
+)
+HUGE_VERSION = Deviation(
+    key="huge-version",
+    what="a directory of a model that is named by a number beyond 64 bits",
+    server="ends when it reads such a name",
+    stub="the model does not load",
+    why="a test must not crash",
 )
 
 ALL: tuple[Deviation, ...] = tuple(

@@ -51,12 +51,13 @@ def from_json(text: str) -> Any:
     return message
 
 
-def poll(model_directory: Path, *, strict: bool = False, override: str = "") -> Any:
+def poll(model_directory: Path, *, strict: bool = False, override: str = "", name: str = "") -> Any:
     """A model's configuration as the server has it before it tries to load the model.
 
     That is ``config.pbtxt``, which may be missing unless ``strict``, or the JSON ``override``;
     with defaults, and checked as far as the server checks when it polls a repository. ``strict``
-    is the server's ``--disable-auto-complete-config``. ConfigError, with the path of the file.
+    is the server's ``--disable-auto-complete-config``; with a ``name`` the model is called so, and
+    not like its directory. ConfigError, with the path of the file.
     """
     path = model_directory / CONFIG_FILENAME
     message = None if override else _read(path, may_be_missing=not strict)
@@ -64,11 +65,13 @@ def poll(model_directory: Path, *, strict: bool = False, override: str = "") -> 
         if message is None:
             message = from_json(override)
         find_backend(message, model_directory)
-        normalize(message, model_directory.name)
+        normalize(message, name or model_directory.name)
         check_polled(message)
         if strict:
             check_tensors(message)
-        _check_name(message, model_directory.name)
+        if name:
+            message.name = name
+        _check_name(message, name or model_directory.name)
     except ConfigError as error:
         where = "Invalid config override" if override else str(path)
         raise ConfigError(f"{where}: {error.message}", error.code) from None

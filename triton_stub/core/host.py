@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -46,8 +47,15 @@ class Models(Protocol):
     ) -> None:
         """Load a model, with another configuration or other files if given."""
 
-    def unload(self, name: str, *, loading: str | None = None, wait: bool = True) -> None:
-        """Unload a model."""
+    def unload(
+        self,
+        name: str,
+        *,
+        unload_dependents: bool = False,
+        loading: str | None = None,
+        wait: bool = True,
+    ) -> None:
+        """Unload a model, and the steps that only it needs if so wished."""
 
     def is_ready(self, name: str, version: int) -> bool:
         """True if a model, or the version of it, takes requests; -1 means any version."""
@@ -147,6 +155,8 @@ class InstanceHost:
         self._thread = 0
         #: True if nothing of the model runs but what is called in the instance's thread.
         self.is_alone: Callable[[], bool] = lambda: False
+        #: Finds what the model has dropped in a cycle, such as a response sender.
+        self.collect: Callable[[], object] = gc.collect
         self.log = server.log
         self.metrics = server.metrics
         self._server = server
@@ -162,10 +172,11 @@ class InstanceHost:
     def infer(self, request: InferenceRequest, *, decoupled: bool) -> bls.Call:
         """Send a request of the model's own; see ``pb_utils.host.Host``."""
         door = self._server.door
-        send = door.send if door.is_behind else self._send
+        send = door.send if door.is_behind else self.send
         return bls.Call(send, request, decoupled=decoupled)
 
-    def _send(self, request: CoreRequest, decoupled: bool) -> LocalExchange:  # noqa: FBT001
+    def send(self, request: CoreRequest, decoupled: bool) -> LocalExchange:  # noqa: FBT001
+        """Send a request of this instance's."""
         return self._server.send(request, decoupled, self)
 
     def load_model(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
@@ -182,11 +193,13 @@ class InstanceHost:
                 self.log.note(LogLevel.ERROR, error.message)
             raise ServerError(error.told, error.code) from error
 
-    def unload_model(self, name: str, *, unload_dependents: bool) -> None:  # noqa: ARG002
-        """Unload a model of the server. Only ensembles have dependents."""
+    def unload_model(self, name: str, *, unload_dependents: bool) -> None:
+        """Unload a model of the server, and the steps that only it needs if so wished."""
         self._server.check_ready()
         self._server.check_explicit()
-        self._models.unload(name, loading=self.loading, wait=False)
+        self._models.unload(
+            name, unload_dependents=unload_dependents, loading=self.loading, wait=False
+        )
 
     def is_model_ready(self, name: str, version: int) -> bool:
         """True if a model of the server takes requests."""

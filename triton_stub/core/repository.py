@@ -1,84 +1,88 @@
-"""Model repositories on disk, and the models that are loaded from them.
+"""Model repositories: what is in them, what is loaded from them, and what follows from what.
 
-Sources: core ``src/model_repository_manager/model_repository_manager.cc`` (MRM) and
-``model_lifecycle.cc`` (MLC).
+Source: core ``src/model_repository_manager/model_repository_manager.cc`` (MRM). The folders are
+``core/folders.py``'s, what has changed in them ``core/polling.py``'s, ensembles and their steps
+``core/dependencies.py``'s, the models themselves ``core/lifecycle.py``'s.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
-from triton_stub import config as model_config
-from triton_stub.core import source as model_source
+from triton_stub.core import polling
 from triton_stub.core.changes import Changes
-from triton_stub.core.factory import create_model
-from triton_stub.core.model import ServedModel
-from triton_stub.core.versions import folders, wanted_versions
-from triton_stub.errors import ConfigError, InferenceError, LoadError, ServerError, StatusCode
+from triton_stub.core.dependencies import Dependencies
+from triton_stub.core.folders import Folders
+from triton_stub.core.lifecycle import NEWEST, Lifecycle, ModelState
+from triton_stub.core.polling import Polled
+from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from pathlib import Path
+    from typing import Any
 
     from triton_stub.core.host import ServerHost
-    from triton_stub.core.source import LoadParameters, ModelSource
+    from triton_stub.core.model import ServedModel
+    from triton_stub.core.polling import Known
+    from triton_stub.core.source import LoadParameters
 
-NEWEST = -1
-_UNLOADED = "unloaded"
-_FOR_EVER = 1e6
+__all__ = ["NEWEST", "ControlMode", "ModelState", "Repository", "describe_failures"]
 
-
-@dataclass(frozen=True, slots=True)
-class ModelState:
-    """One row of the index: a version of a model, or a model of which no version was tried."""
-
-    name: str
-    version: str = ""
-    state: str = "UNAVAILABLE"
-    reason: str = ""
-
-    @property
-    def fine(self) -> bool:
-        """True if the version serves, or was unloaded on request."""
-        return self.state == "READY" or self.reason == _UNLOADED
+# Who says which models are loaded: what is there at the start, what is there when one looks again,
+# or clients.
+ControlMode = Literal["none", "poll", "explicit"]
+_ALL = "*"
 
 
 class Repository:
     """Finds models under one or more directories; loads, unloads and looks them up."""
 
-    def __init__(self, paths: Iterable[Path], server: ServerHost) -> None:
-        self.paths = [Path(path).resolve() for path in paths]
+    def __init__(
+        self, paths: Iterable[Path], server: ServerHost, *, mode: ControlMode = "explicit"
+    ) -> None:
+        self._folders = Folders(paths)
+        self._mode = mode
         self._server = server
         self._log = server.log
         server.models = self
         self._changes = Changes()
-        self._lock = threading.Lock()  # guards what follows, never for long
-        # Each version that was ever tried: the model, or why it does not serve.
-        self._models: dict[str, dict[int, ServedModel | str]] = {}
-        # What each model that serves was loaded from last.
-        self._sources: dict[str, ModelSource] = {}
-        # Models that are no longer found, but still at work, or in finalize.
-        self._leaving: set[ServedModel] = set()
-        for path in self.paths:
-            if not path.is_dir():
-                raise LoadError(
-                    f"model repository {path} is not a directory. Expected a directory with one "
-                    "sub-directory for each model; check the path.",
-                    StatusCode.INVALID_ARG,
-                )
+        self._lifecycle = Lifecycle(server)
+        # Both change only while ``_changes`` lets nobody else plan.
+        self._known: dict[str, Known] = {}
+        self._graph = Dependencies()
+
+    @property
+    def paths(self) -> list[Path]:
+        """The directories, in the order in which they were given or registered."""
+        return self._folders.paths
 
     def model_names(self) -> list[str]:
         """Names of all models on disk, loaded or not, in alphabetical order."""
-        return sorted(self._names_on_disk())
+        return sorted(self._folders.found())
 
     def open(self) -> None:
         """Models may be loaded (again)."""
         self._changes.open()
+
+    def start(self, names: Collection[str] | None = None) -> dict[str, ServerError]:
+        """Load all models, or those of ``names``; what is wrong with which.
+
+        ``["*"]`` are all models, too. ServerError if that is not the only name.
+        """
+        if names is not None and _ALL in names and len(set(names)) > 1:
+            raise ServerError(
+                "Wildcard model name '*' must be the ONLY startup model if specified at all.",
+                StatusCode.INVALID_ARG,
+            )
+        named: dict[str, LoadParameters] | None = None
+        if names is not None and _ALL not in names:
+            named = {name: {} for name in names}
+        else:
+            self._folders.found()  # raises what is wrong with a whole repository
+        return self._follow(named)
 
     def load(
         self,
@@ -90,51 +94,75 @@ class Repository:
     ) -> None:
         """Load every version that the model's policy names, unless nothing has changed on disk.
 
+        With an ensemble its steps are loaded, and with a step the ensembles that lacked it.
         ``parameters`` give another configuration (``"config"``, JSON) or other files
         (``"file:1/model.py"``). ``loading`` is the model whose ``initialize`` asks for it.
         Unless ``wait``, what served before may still be at work when this returns.
 
-        All or nothing: LoadError with the reasons of all versions that failed, and what served
-        before still serves (MLC 764-848).
+        LoadError with the reasons of all versions that failed, and what served before still
+        serves (MRM 764-848).
         """
         _check_name(name)
-        with self._changes.of(name, loading=loading):
-            known = self._sources.get(name)
-            try:
-                source = self._source(name, parameters or {}, known)
-                if source is known:
-                    return
-                versions = self._versions(source)
-            except OSError as error:
-                raise LoadError(
-                    f"cannot read model '{name}': {error}", told=_not_polled(name)
-                ) from error
-            unchanged = {
-                model.version: model
-                for model in self.ready(name)
-                if known is not None and source.same_for(model.version, known)
-            }
-            tried = self._try(source, versions, unchanged)
-            errors = {v: error for v, error in tried.items() if isinstance(error, LoadError)}
-            if errors:
-                self._keep_old(name, tried)
-                raise _failure(source, errors) from next(iter(errors.values()))
-            with self._lock:
-                self._sources[name] = source
-            self._replace(
-                name, {v: m for v, m in tried.items() if isinstance(m, ServedModel)}, wait=wait
-            )
-            self._log.note(LogLevel.INFO, f"successfully loaded '{name}'")
+        with self._changes.of(
+            lambda: self._plan({name: parameters or {}}), loading=loading
+        ) as change:
+            error = change.run(wait=wait).get(name)
+        if error is not None:
+            raise _outer(name, error)
+        errors = change.polled.errors
+        if errors:
+            error = errors.get(name) or next(iter(errors.values()))
+            error.told = _not_polled(name)
+            raise error
 
-    def unload(self, name: str, *, loading: str | None = None, wait: bool = True) -> None:
+    def unload(
+        self,
+        name: str,
+        *,
+        unload_dependents: bool = False,
+        loading: str | None = None,
+        wait: bool = True,
+    ) -> None:
         """Unload a model; nothing happens if it is not loaded.
 
-        Unless ``wait``, it may still be at work when this returns, as on the server.
+        The ensembles that need it go with it; with ``unload_dependents`` so do the steps of an
+        ensemble that nobody has asked for by name. Unless ``wait``, it may still be at work when
+        this returns, as on the server.
         """
-        with self._changes.of(name, loading=loading):
-            with self._lock:
-                self._sources.pop(name, None)
-            self._replace(name, {}, wait=wait)
+
+        def plan() -> _Change:
+            change = self._change(Polled())
+            if name in change.graph.nodes:
+                removed, affected = change.graph.unload(name, with_steps=unload_dependents)
+                change.removed, change.affected = removed, affected | removed
+            return change
+
+        with self._changes.of(plan, loading=loading) as change:
+            change.run(wait=wait)
+
+    def poll(self) -> dict[str, ServerError]:
+        """Load what is new or has changed on disk, unload what is gone; what is wrong with which.
+
+        ServerError unless the control mode is ``"poll"``.
+        """
+        if self._mode != "poll":
+            raise ServerError("polling is disabled", StatusCode.UNAVAILABLE)
+        return self._follow(None)
+
+    def register(self, path: Path, names: Mapping[str, str] | None = None) -> None:
+        """Add a repository while the server runs; needs explicit control.
+
+        ``names`` are other names of models, and the folders that they have there.
+        """
+        self._check_explicit("registration")
+        self._folders.register(path, names or {})
+        self._log.note(LogLevel.INFO, f"Model repository registered: {path}")
+
+    def unregister(self, path: Path) -> None:
+        """Forget a repository; what is loaded from it goes on. Needs explicit control."""
+        self._check_explicit("unregistration")
+        self._folders.unregister(path)
+        self._log.note(LogLevel.INFO, f"Model repository unregistered: {path}")
 
     def unload_all(self, timeout: float) -> None:
         """Unload every model, and forget all of them.
@@ -142,239 +170,168 @@ class Repository:
         ``timeout`` is how many seconds to wait for what is being loaded, and then for the models.
         """
         self._changes.close(timeout)
-        with self._lock:
-            models = {model for name in self._models for model in self._ready(name)}
-            models |= self._leaving
-            self._models.clear()
-            self._sources.clear()
-        self._unload(models, timeout)
+        self._known, self._graph = {}, Dependencies()
+        self._lifecycle.finish(self._lifecycle.release_all(), timeout)
 
     def find(self, name: str, version: int = NEWEST) -> ServedModel:
-        """A ready version of a model, the newest if none is asked for (MLC 341-387)."""
-        with self._lock:
-            if name not in self._models:
-                raise _unknown(f"'{name}' is not found")
-            if version == NEWEST:
-                ready = self._ready(name)
-                if not ready:
-                    raise _unknown(f"'{name}' has no available versions")
-                return ready[-1]
-            model = self._models[name].get(version)
-        if isinstance(model, ServedModel):
-            return model
-        if model is None:
-            raise _unknown(f"'{name}' version {version} is not found")
-        raise _unknown(f"'{name}' version {version} is not at ready state", StatusCode.UNAVAILABLE)
+        """A ready version of a model, the newest if none is asked for."""
+        return self._lifecycle.find(name, version)
 
     def is_ready(self, name: str, version: int) -> bool:
         """True if a model, or the version of it, takes requests; -1 means any version."""
         try:
-            return self.find(name, version).ready()
+            return self._lifecycle.find(name, version).ready()
         except InferenceError:
             return False
 
     def ready(self, name: str) -> list[ServedModel]:
         """Versions of a model that serve, in ascending order; empty if there is none."""
-        with self._lock:
-            return self._ready(name)
+        return self._lifecycle.ready(name)
 
     def loaded_names(self) -> list[str]:
         """Names of the models that serve, in alphabetical order."""
-        with self._lock:
-            return sorted(name for name in self._models if self._ready(name))
+        return self._lifecycle.loaded_names()
 
     def all_ready(self) -> bool:
         """True if every version that was tried serves, or was unloaded on request.
 
         As the server judges: a model whose configuration cannot be read was never tried.
         """
-        with self._lock:
-            loaded = all(
-                versions
-                and all(
-                    self._state(name, version, model).fine for version, model in versions.items()
-                )
-                for name, versions in self._models.items()
-            )
-            serving = [model for name in self._models for model in self._ready(name)]
-        return loaded and all(model.ready() for model in serving)
-
-    def index(self) -> list[ModelState]:
-        """Every model on disk and its state."""
-        found = self._names_on_disk()
-        states: list[ModelState] = []
-        with self._lock:
-            for name, times in sorted(found.items()):
-                if name in self._models:
-                    versions = sorted(self._models[name].items())
-                    states += [self._state(name, *version) for version in versions]
-                else:
-                    reason = "model appears in two or more repositories" if times > 1 else ""
-                    states.append(ModelState(name, reason=reason))
-        return states
-
-    def _ready(self, name: str) -> list[ServedModel]:
-        versions = sorted(self._models.get(name, {}).items())
-        return [model for _, model in versions if isinstance(model, ServedModel)]
-
-    def _state(self, name: str, version: int, model: ServedModel | str) -> ModelState:
-        if isinstance(model, ServedModel):
-            return ModelState(name, str(version), "READY")
-        if any((left.name, left.version) == (name, version) for left in self._leaving):
-            return ModelState(name, str(version), "UNLOADING")
-        return ModelState(name, str(version), reason=model)
-
-    def _names_on_disk(self) -> Counter[str]:
-        try:
-            return Counter(folder.name for path in self.paths for folder in folders(path))
-        except OSError as error:
-            raise LoadError(
-                f"cannot read a model repository: {error}. Remove it, or make it readable; the "
-                "server serves nothing of such a repository."
-            ) from error
-
-    def _source(
-        self, name: str, parameters: LoadParameters, known: ModelSource | None
-    ) -> ModelSource:
-        """What to load a model from; ``known`` if that has not changed."""
-        strict = self._server.strict_model_config
-        try:
-            if model_source.overrides_files(parameters):
-                return model_source.written(name, parameters, strict=strict)
-            return model_source.read(self._directory(name), parameters, known, strict=strict)
-        except ConfigError as error:
-            error.told = _not_polled(name)
-            raise
-
-    def _directory(self, name: str) -> Path:
-        found = [folder for path in self.paths for folder in folders(path) if folder.name == name]
-        if not found:
-            raise LoadError(
-                f"failed to load '{name}', failed to poll from model repository. Expected a "
-                f"directory of that name in {', '.join(map(str, self.paths))}; there are: "
-                f"{', '.join(self.model_names()) or 'none'}.",
-                told=_not_polled(name),
-            )
-        if len(found) > 1:
-            raise LoadError(
-                f"model '{name}' is in more than one repository: {', '.join(map(str, found))}. "
-                "Names must be unique; rename or remove one.",
-                StatusCode.INVALID_ARG,
-                told=_not_polled(name),
-            )
-        return found[0]
-
-    def _versions(self, source: ModelSource) -> list[int]:
-        """Versions to load; a model that has none is known, as on the server."""
-        try:
-            return wanted_versions(source.directory, source.config, self._log)
-        except LoadError:
-            with self._lock:
-                self._models.setdefault(source.config.name, {})
-            raise
-
-    def _try(
-        self, source: ModelSource, versions: Sequence[int], unchanged: Mapping[int, ServedModel]
-    ) -> dict[int, ServedModel | LoadError]:
-        """Load versions; a version that fails does not keep the others from being tried.
-
-        What is ``unchanged`` goes on as it is.
-        """
-        directory, config = source.directory, source.config
-        name = config.name
-        tried: dict[int, ServedModel | LoadError] = {}
-        try:
-            for version in versions:
-                self._log.note(LogLevel.INFO, f"loading: {name}:{version}")
-                if version in unchanged:
-                    tried[version] = unchanged[version]
-                    continue
-                try:
-                    model = create_model(directory, version, config, self._server)
-                    model.source = source
-                    model.load()
-                    tried[version] = model
-                except LoadError as error:
-                    tried[version] = error
-                    self._log.note(
-                        LogLevel.ERROR,
-                        f"failed to load '{name}' version {version}: {_reason(error)}",
-                    )
-        except BaseException:
-            self._unload_new(name, tried)
-            raise
-        return tried
-
-    def _keep_old(self, name: str, tried: Mapping[int, ServedModel | LoadError]) -> None:
-        """One version failed: unload the others, and note what became of each."""
-        with self._lock:
-            versions = self._models.setdefault(name, {})
-            for version, outcome in tried.items():
-                if not isinstance(versions.get(version), ServedModel):
-                    versions[version] = (
-                        _reason(outcome) if isinstance(outcome, LoadError) else _UNLOADED
-                    )
-        self._unload_new(name, tried)
-
-    def _unload_new(self, name: str, tried: Mapping[int, ServedModel | LoadError]) -> None:
-        serving = self.ready(name)
-        self._unload(
-            model
-            for model in tried.values()
-            if isinstance(model, ServedModel) and model not in serving
+        states = self._lifecycle.states()
+        return all(rows and all(row.fine for row in rows) for rows in states.values()) and all(
+            model.ready() for name in states for model in self._lifecycle.ready(name)
         )
 
-    def _replace(self, name: str, models: Mapping[int, ServedModel], *, wait: bool) -> None:
-        """Let ``models`` serve, then unload the others that served before."""
-        with self._lock:
-            old = [model for model in self._ready(name) if model not in models.values()]
-            self._leaving.update(old)
-            if old or models:
-                self._models.setdefault(name, {}).update(
-                    {model.version: _UNLOADED for model in old} | dict(models)
-                )
-        if wait:
-            self._unload(old)
-        elif old:
-            for model in old:
-                model.close()  # before anybody asks whether it is ready
-            threading.Thread(
-                target=self._unload, args=(old, _FOR_EVER), name=f"unload {name}", daemon=True
-            ).start()
+    def index(self, *, only_ready: bool = False) -> list[ModelState]:
+        """Every model on disk and its state; ``only_ready`` leaves out what does not serve.
 
-    def _unload(self, models: Iterable[ServedModel], timeout: float | None = None) -> None:
-        models = list(models)
-        for model in models:
-            model.close()  # all at once, so that they finish side by side
-        now = time.monotonic()
-        for model in models:
-            unloaded = model.unload(timeout, since=now)
-            with self._lock:
-                self._leaving.discard(model)
-            if unloaded:
-                self._log.note(
-                    LogLevel.INFO,
-                    f"successfully unloaded '{model.name}' version {model.version}",
-                )
+        As on the server, a model in two repositories is in it all the same, even if it serves.
+        """
+        states = self._lifecycle.states()
+        rows: list[ModelState] = []
+        for name, paths in sorted(self._folders.found().items()):
+            if len(paths) > 1:
+                rows.append(ModelState(name, reason="model appears in two or more repositories"))
+            else:
+                tried = states.get(name, [ModelState(name)])
+                rows += [row for row in tried if row.state == "READY" or not only_ready]
+        return rows
+
+    def _follow(self, names: Mapping[str, LoadParameters] | None) -> dict[str, ServerError]:
+        """Load what has changed, of these models or of all; what is wrong with which."""
+        with self._changes.of(lambda: self._plan(names)) as change:
+            results = change.run()
+        errors: dict[str, ServerError] = dict(change.polled.errors)
+        errors |= {n: _outer(n, error) for n, error in results.items() if error is not None}
+        return dict(sorted(errors.items()))
+
+    def _plan(self, names: Mapping[str, LoadParameters] | None = None) -> _Change:
+        """To load these models, or to follow up everything that has changed on disk."""
+        strict = self._server.strict_model_config
+        if names is None:
+            polled = polling.poll_all(self._folders, self._known, strict=strict)
+        else:
+            polled = polling.poll_named(self._folders, self._known, names, strict=strict)
+        change = self._change(polled)
+        change.removed = set(polled.deleted)
+        change.affected = change.graph.update(polled) | polled.unmodified
+        new = polled.added | polled.modified
+        change.known |= {name: polled.known[name] for name in new}
+        return change
+
+    def _change(self, polled: Polled) -> _Change:
+        return _Change(polled, dict(self._known), self._graph.copy(), self._lifecycle, self._commit)
+
+    def _commit(self, change: _Change, *, done: bool) -> None:
+        if not done:
+            self._known, self._graph = dict(change.known), change.graph.copy()
+            return
+        self._graph.write_back(change.graph, change.affected)
+        for name in change.affected & change.known.keys() & self._known.keys():
+            self._known[name] = change.known[name]
+
+    def _check_explicit(self, what: str) -> None:
+        if self._mode != "explicit":
+            raise ServerError(
+                f"repository {what} is not allowed if model control mode is not EXPLICIT",
+                StatusCode.UNSUPPORTED,
+            )
 
 
-def _reason(error: LoadError) -> str:
-    return f"{error.code.label}: {error.message}"
+class _Change:
+    """One change of the repository: planned on copies, then done, then written back."""
+
+    def __init__(
+        self,
+        polled: Polled,
+        known: dict[str, Known],
+        graph: Dependencies,
+        lifecycle: Lifecycle,
+        commit: Callable[..., None],
+    ) -> None:
+        self.polled = polled
+        self.known = known
+        self.graph = graph
+        self.removed: set[str] = set()
+        self.affected: set[str] = set()
+        self._busy: Collection[str] = ()
+        self._lifecycle = lifecycle
+        self._commit = commit
+
+    def begin(self, busy: Collection[str]) -> None:
+        """It will be done; others are changing the ``busy`` ones."""
+        self._busy = frozenset(busy)
+        for name in self.removed:
+            self.known.pop(name, None)
+        self._commit(self, done=False)
+
+    def end(self) -> None:
+        """It is done, or has failed."""
+        self._commit(self, done=True)
+
+    def run(self, *, wait: bool = True) -> dict[str, LoadError | None]:
+        """Unload what goes, load what comes, steps first; what became of each model."""
+        results: dict[str, LoadError | None] = {}
+        leaving: list[ServedModel] = []
+        try:
+            for name in sorted(self.removed):
+                leaving += self._lifecycle.release(name)
+            changed: Collection[str] | None = None
+            while due := self.graph.due(changed, self._busy, results, self._config_of):
+                for name in due:
+                    superfluous, results[name] = self._change(name)
+                    leaving += superfluous
+                changed = due
+        finally:
+            self._lifecycle.unload(leaving, wait=wait)
+        return results
+
+    def _change(self, name: str) -> tuple[list[ServedModel], LoadError | None]:
+        node = self.graph.nodes[name]
+        if node.error is not None:
+            node.loaded = frozenset()
+            return self._lifecycle.release(name), node.error
+        known = self.known[name]
+        leaving, error = self._lifecycle.load(known.source, known.before)
+        node.loaded = frozenset(model.version for model in self._lifecycle.ready(name))
+        if error is not None:
+            # It counts as modified until it loads.
+            self.known[name] = replace(known, times=known.before)
+        return leaving, error
+
+    def _config_of(self, name: str) -> Any:
+        return self._lifecycle.find(name).config
 
 
-def _failure(source: ModelSource, errors: Mapping[int, LoadError]) -> LoadError:
-    reasons = "".join(
-        f"version {version} is at UNAVAILABLE state: {_reason(error)};"
-        for version, error in errors.items()
-    )
-    name = source.config.name
-    failure = LoadError(f"load failed for model '{name}': {reasons}\n", StatusCode.INVALID_ARG)
-    for version, error in errors.items():
-        file = source.directory / str(version) / source.config.default_model_filename
-        if isinstance(error, ConfigError):
-            file = source.directory / model_config.CONFIG_FILENAME
-        failure.add_note(f"version {version}: {file}")
-    return failure
+def _outer(name: str, error: LoadError) -> LoadError:
+    """What is told of a model that has failed to load: which one it is, and why."""
+    told = f"load failed for model '{name}': {error.told}\n"
+    message = told if error.told == error.message else error.message
+    outer = LoadError(message, StatusCode.INVALID_ARG, told=told)
+    outer.__cause__ = error.__cause__ or error
+    for note in getattr(error, "__notes__", ()):
+        outer.add_note(note)
+    return outer
 
 
 def _check_name(name: str) -> None:
@@ -394,10 +351,6 @@ def _check_name(name: str) -> None:
 
 def _not_polled(name: str) -> str:
     return f"failed to load '{name}', failed to poll from model repository"
-
-
-def _unknown(message: str, code: StatusCode = StatusCode.NOT_FOUND) -> InferenceError:
-    return InferenceError(f"Request for unknown model: {message}", code)
 
 
 def describe_failures(errors: Mapping[str, ServerError]) -> str:

@@ -6,7 +6,6 @@ Sources: core ``src/model_repository_manager/model_repository_manager.cc`` (MRM)
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import tempfile
@@ -67,29 +66,27 @@ class ModelSource:
     config: Any
     times: ModelTimes
 
-    def same_for(self, version: int, older: ModelSource) -> bool:
-        """True if a version that was loaded from ``older`` needs not be loaded again."""
-        return self.times.of_version(version) <= older.times.of_version(version) and _comparable(
-            self.config
-        ) == _comparable(older.config)
-
 
 def read(
-    directory: Path, parameters: LoadParameters, known: ModelSource | None, *, strict: bool
-) -> ModelSource:
-    """A model as it is on disk, or with another configuration; ``known`` if nothing has changed.
+    directory: Path,
+    parameters: LoadParameters,
+    known: ModelTimes | None,
+    *,
+    name: str = "",
+    strict: bool,
+) -> ModelSource | None:
+    """A model as it is on disk, or with another configuration; None if it is no newer than known.
 
-    Raises ConfigError, or OSError.
+    With a ``name`` it is called so, whatever its directory is. Raises ConfigError, or OSError.
     """
     times = ModelTimes.of(directory)
     override = _override(parameters)
     if override:
         times = times.configured_now()
-    elif known is not None and times.newest() <= known.times.newest():
-        return known
-    return ModelSource(
-        directory, model_config.poll(directory, strict=strict, override=override), times
-    )
+    elif known is not None and times.newest() <= known.newest():
+        return None
+    config = model_config.poll(directory, strict=strict, override=override, name=name)
+    return ModelSource(directory, config, times)
 
 
 def overrides_files(parameters: LoadParameters) -> bool:
@@ -150,14 +147,6 @@ def _write(directory: Path, key: str, content: object) -> None:
         raise ConfigError(f"Invalid file parameter '{key}', directory has been created as a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-
-
-def _comparable(config: Any) -> Any:
-    """A configuration without what concerns the choice of versions only."""
-    # With its instances: deviations.INSTANCE_UPDATE
-    config = copy.deepcopy(config)
-    config.ClearField("version_policy")
-    return config
 
 
 def _newest(path: Path) -> int:

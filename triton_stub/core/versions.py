@@ -5,9 +5,11 @@ Source: core ``src/model_repository_manager/model_lifecycle.cc`` (MLC).
 
 from __future__ import annotations
 
+import re
 import stat
 from typing import TYPE_CHECKING, Any
 
+from triton_stub import deviations
 from triton_stub.errors import LoadError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from triton_stub.core.log import Log
 
 _NO_VERSION = frozenset({"warmup", "initial_state", "configs"})
+# As std::stoll reads: what comes after the number does not count.
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
 
 
 def wanted_versions(directory: Path, config: Any, log: Log) -> list[int]:
@@ -29,14 +33,19 @@ def wanted_versions(directory: Path, config: Any, log: Log) -> list[int]:
     choice = policy.WhichOneof("policy_choice")
     wanted = present
     if choice == "specific":
-        wanted = [version for version in present if version in policy.specific.versions]
+        # One that is asked for twice counts as there the second time, as on the server.
+        there, wanted = set(present), []
         for version in policy.specific.versions:
-            if version not in present:
-                log.note(
-                    LogLevel.ERROR,
-                    f"version {version} is specified for model '{config.name}', but the "
-                    "version directory is not present",
-                )
+            if version in there:
+                wanted.append(version)
+                continue
+            there.add(version)
+            log.note(
+                LogLevel.ERROR,
+                f"version {version} is specified for model '{config.name}', but the "
+                "version directory is not present",
+            )
+        wanted = sorted(set(wanted))
     elif choice == "latest":
         count = policy.latest.num_versions
         wanted = present[-count:] if count else []
@@ -47,8 +56,8 @@ def wanted_versions(directory: Path, config: Any, log: Log) -> list[int]:
             "another directory named by a number (every directory of a repository is a "
             f"model); there are: {', '.join(map(str, present)) or 'none'}.",
             StatusCode.INVALID_ARG,
-            told=f"load failed for model '{config.name}': at least one version must be "
-            f"available under the version policy of model '{config.name}'\n",
+            told="at least one version must be available under the version policy of model "
+            f"'{config.name}'",
         )
     return wanted
 
@@ -59,17 +68,27 @@ def folders(path: Path) -> list[Path]:
 
 
 def _present_versions(directory: Path, log: Log) -> list[int]:
-    present: list[int] = []
+    present: set[int] = set()
     for folder in folders(directory):
         name = folder.name
         if name in _NO_VERSION:
             continue
+        number = _NUMBER.match(name)
         if len(name) > 1 and name.startswith("0"):
             problem = "contains leading zeros in its directory name"
-        elif not (name.isascii() and name.isdecimal()):
+        elif number is None:
             problem = "fails to convert to integral number"
         else:
-            present.append(int(name))
+            present.add(_integer(number[1], folder))
             continue
         log.note(LogLevel.WARNING, f"ignore version directory '{name}' which {problem}")
     return sorted(present)
+
+
+def _integer(digits: str, folder: Path) -> int:
+    version = int(digits)
+    if not -(2**63) <= version < 2**63:
+        raise LoadError(
+            deviations.HUGE_VERSION.text(f"{folder}, which is no 64-bit number", "Rename it.")
+        )
+    return version
