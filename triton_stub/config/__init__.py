@@ -7,6 +7,7 @@ checks      what it refuses: when it polls a repository, and when it loads a mod
 ensembles   what it refuses of an ensemble: by itself, and beside the models of its steps
 completion  what it takes over of what auto_complete_config returns
 printing    a message as JSON
+sequences   what it refuses of sequences, and the control tensors
 schema      NVIDIA's schema
 """
 
@@ -25,10 +26,12 @@ from triton_stub.config.ensembles import check_steps, composing_models, fits, is
 from triton_stub.config.printing import to_dict, to_json
 from triton_stub.config.reading import CONFIG_FILENAME, from_json, load, parse, poll
 from triton_stub.config.schema import schema
+from triton_stub.config.sequences import Control, controls
 
 __all__ = [
     "CONFIG_FILENAME",
     "MODEL_FILENAME",
+    "Control",
     "check_instance_groups",
     "check_labels",
     "check_polled",
@@ -36,6 +39,7 @@ __all__ = [
     "check_tensors",
     "completed",
     "composing_models",
+    "controls",
     "fits",
     "from_json",
     "is_ensemble",

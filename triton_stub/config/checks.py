@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from triton_stub import deviations
 from triton_stub.config.ensembles import PLATFORM, check_ensemble
 from triton_stub.config.schema import schema
+from triton_stub.config.sequences import check_sequence_batching
 from triton_stub.errors import ConfigError, StatusCode
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def check_polled(config: Any) -> None:
     if config.HasField("dynamic_batching"):
         _check_dynamic_batching(config)
     if config.HasField("sequence_batching"):
-        _check_sequence_batching(config)
+        check_sequence_batching(config)
     if config.HasField("ensemble_scheduling"):
         check_ensemble(config)
     elif config.platform == PLATFORM:
@@ -130,27 +131,6 @@ def _check_dynamic_batching(config: Any) -> None:
                 "Queue policy can not have DELAY as timeout action when 'preserve_ordering' is "
                 f"true for {name}"
             )
-
-
-def _check_sequence_batching(config: Any) -> None:
-    # Without the controls: a model with sequences is not run by this release.
-    batching, name = config.sequence_batching, config.name
-    if config.response_cache.enable:
-        raise ConfigError(
-            f"Response Cache does not currently support model {name} with sequence batching "
-            "scheduler. Please disable the response cache."
-        )
-    for size in batching.oldest.preferred_batch_size:
-        if size <= 0:
-            raise ConfigError(f"sequence batching preferred batch size must be positive for {name}")
-        if size > config.max_batch_size:
-            raise ConfigError(
-                f"sequence batching preferred batch size must be <= max batch size for {name}"
-            )
-    if not 0.0 <= batching.direct.minimum_slot_utilization <= 1.0:
-        raise ConfigError(
-            "sequence batching minimum slot utilization must be in range (0.0, 1.0] for " + name
-        )
 
 
 def _check_batch_tensors(config: Any) -> None:

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 
 from triton_stub import config as model_config
 from triton_stub import deviations
-from triton_stub.core.batcher import Batcher, BatchPolicy
+from triton_stub.core import sequence_states
+from triton_stub.core.batch_policy import BatchPolicy
+from triton_stub.core.batcher import Batcher
 from triton_stub.core.cache import ModelCache
 from triton_stub.core.default_scheduler import DefaultScheduler
 from triton_stub.core.loading import check_supported, warn_of_ignored
 from triton_stub.core.model import ServedModel
+from triton_stub.core.priority_queue import PriorityQueue
 from triton_stub.core.request import InferenceResponse
 from triton_stub.core.responses import Responses
 from triton_stub.core.scheduler import Pending
-from triton_stub.core.sequences import IterativeBatcher
+from triton_stub.core.sequences import SequenceBatcher
 from triton_stub.core.statistics import FailureReason
 from triton_stub.core.validation import Validator
 from triton_stub.core.worker import Worker
-from triton_stub.errors import InferenceError, ServerError, StatusCode
+from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.runtime.instance import InstanceSpec
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from triton_stub.core.hold import Hold
     from triton_stub.core.host import InstanceHost, ServerHost
     from triton_stub.core.loading import Settings
     from triton_stub.core.request import InferenceRequest
@@ -70,6 +74,13 @@ class BackendModel(ServedModel):
         if errors:
             self.unload()
             raise errors[0]
+        if isinstance(self._scheduler, SequenceBatcher):
+            try:
+                states = sequence_states.initial(self.config, self._directory, self._log)
+            except LoadError:
+                self.unload()
+                raise
+            self._scheduler.begin_with(states)
 
     def close(self) -> None:
         """Take no more requests; those in the queue are still executed."""
@@ -127,7 +138,23 @@ class BackendModel(ServedModel):
 
     def where(self) -> str:
         """Where each instance is in its code, for people who wait for the model."""
-        return "\n".join(worker.where() for worker in self._workers)
+        held = ["It is held, by hold()."] if self._scheduler.held is not None else []
+        return "\n".join([*held, *(worker.where() for worker in self._workers)])
+
+    def hold(self) -> Hold:
+        """Collect requests in the queue; InferenceError if that is done already."""
+        return self._scheduler.hold(f"model '{self.name}'")
+
+    def check_waiting(self) -> None:
+        """InferenceError in the thread that holds the model, which would wait for itself."""
+        held = self._scheduler.held
+        if held is not None and held.is_own:
+            raise InferenceError(
+                f"this thread holds model '{self.name}' and would wait for ever: release it "
+                "first, or send the request with infer() or async_infer(), and look at the "
+                "answer after that",
+                StatusCode.INVALID_ARG,
+            )
 
     def hosts(self) -> list[InstanceHost]:
         """What its instances see of the server."""
@@ -171,22 +198,24 @@ class BackendModel(ServedModel):
 
     def _new_scheduler(self) -> Scheduler:
         policy, clock = BatchPolicy(self.config), self._server.clock
-        if self.config.sequence_batching.iterative_sequence:
-            return IterativeBatcher(
+        if self.config.HasField("sequence_batching"):
+            return SequenceBatcher(
                 self.config,
                 policy,
                 len(self._specs),
                 drop=self._drop,
-                ended=self._count_failure,
+                warn=lambda text: self._log.note(LogLevel.WARNING, text),
                 clock=clock,
             )
         if not policy.is_dynamic:
             return DefaultScheduler(policy)
-        return Batcher(policy, instances=len(self._specs), drop=self._drop_cancelled, clock=clock)
-
-    def _drop_cancelled(self, pending: Pending) -> None:
-        # The text is empty on the server, too (core ``src/dynamic_batch_scheduler.cc``).
-        self._drop(pending, InferenceError("", StatusCode.CANCELLED))
+        return Batcher(
+            policy,
+            queue=PriorityQueue.of(self.config.dynamic_batching),
+            clock=clock,
+            instances=len(self._specs),
+            drop=self._drop,
+        )
 
     def _drop(self, pending: Pending, error: InferenceError) -> None:
         """Answer a request that is not executed any more."""
@@ -202,10 +231,6 @@ class BackendModel(ServedModel):
                 error=error,
             )
         )
-
-    def _count_failure(self, pending: Pending) -> None:
-        # The end of an iterative sequence, too: the server cancels a request of its own for it.
-        self.statistics.count_failure(pending.enqueued, FailureReason.CANCELED)
 
     def _instance_specs(self) -> list[InstanceSpec]:
         kinds = model_config.schema().ModelInstanceGroup.Kind

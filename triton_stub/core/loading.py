@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from triton_stub import config as model_config
 from triton_stub import deviations
-from triton_stub.core import sequences
 from triton_stub.core.host import InstanceHost
+from triton_stub.core.process_executor import auto_complete_in_process
 from triton_stub.errors import ConfigError, LoadError, StatusCode, UnsupportedFeatureError
 from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.runtime.auto_complete import auto_complete
@@ -71,7 +71,8 @@ def _completed(directory: Path, version: int, settings: Settings, server: Server
     name = settings.config.name
     host = InstanceHost(server, name, name)
     file = directory / str(version) / settings.file_name
-    returned = auto_complete(
+    run = auto_complete_in_process if server.isolation == "process" else auto_complete
+    returned = run(
         file,
         settings.told,
         host,
@@ -151,7 +152,6 @@ def check_supported(config: Any) -> None:
     """
     batching = config.dynamic_batching
     asked = {
-        **dict.fromkeys(sequences.unsupported(config), True),
         "dynamic_batching.priority_levels": batching.priority_levels > 0,
         "dynamic_batching.default_queue_policy": batching.HasField("default_queue_policy"),
         "dynamic_batching.priority_queue_policy": len(batching.priority_queue_policy) > 0,
@@ -169,9 +169,8 @@ def check_supported(config: Any) -> None:
 
 
 def warn_of_ignored(config: Any, log: Log) -> None:
-    """Say what is ignored: deviations.WARMUP and deviations.EXECUTION_ENVIRONMENT."""
+    """Say what is ignored: deviations.EXECUTION_ENVIRONMENT."""
     ignored = {
-        "model_warmup is ignored by this release of triton_stub": bool(config.model_warmup),
         "EXECUTION_ENV_PATH is ignored: the model runs in the environment of this process": (
             "EXECUTION_ENV_PATH" in config.parameters
         ),

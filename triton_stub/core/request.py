@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Parameter = bool | int | float | str
 
 
+#: Of ``flags``: the first and the last request of a sequence.
+SEQUENCE_START = 1
+SEQUENCE_END = 2
 _INT64 = range(-(2**63), 2**63)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from triton_stub import datatypes, deviations
 from triton_stub.core.hash_order import visited
+from triton_stub.core.sequence_controls import correlation_id_rule
 from triton_stub.datatypes import BYTES, format_shape
 from triton_stub.errors import InferenceError, StatusCode
 
@@ -58,6 +59,7 @@ class Validator:
         self._input_names = [entry.name for entry in config.input]
         self._required = [entry.name for entry in config.input if not entry.optional]
         self._outputs = frozenset(entry.name for entry in config.output)
+        self._correlation_id = correlation_id_rule(config)
         # Requests that have names, datatypes and shapes of their inputs in common pass alike, save
         # for the size of the data. Shared by threads: the worst that happens is to check twice.
         self._passed: dict[object, _Passed] = {}
@@ -82,10 +84,21 @@ class Validator:
             tensors[index] if same else tensors[index].with_shape(shape)
             for index, shape, same in passed.inputs
         ]
-        _check_last_texts(inputs)
+        if self._correlation_id is not None:
+            self._correlation_id.check(request)
+        check_last_texts(inputs)
         return ValidatedRequest(passed.batch_size, inputs, passed.requested_outputs)
 
     def _validate(self, request: InferenceRequest) -> ValidatedRequest:
+        validated = self.check(request)
+        # What the core lets pass, the backend looks at.
+        if self._max_batch_size and validated.batch_size == 0:
+            self._refuse_empty_batch(request)
+        check_last_texts(validated.inputs)
+        return validated
+
+    def check(self, request: InferenceRequest) -> ValidatedRequest:
+        """The core's part of the checks: what a request has to pass that no client has sent."""
         self._check_no_duplicates(request)
         for name in sorted(request.requested_outputs):
             if name not in self._outputs:
@@ -95,10 +108,8 @@ class Validator:
         batch_size = self._batch_size(request, tensors)
         # From one map into another: what the model sees has been through the hash table twice.
         inputs = _in_order([self._check_input(request, each, batch_size) for each in tensors])
-        # So far the core; what it lets pass, the backend looks at.
-        if self._max_batch_size and batch_size == 0:
-            self._refuse_empty_batch(request)
-        _check_last_texts(inputs)
+        if self._correlation_id is not None:
+            self._correlation_id.check(request)
         return ValidatedRequest(
             batch_size, inputs, frozenset(request.requested_outputs) or self._outputs
         )
@@ -316,7 +327,8 @@ def _check_framing(
         _refuse(f"{prefix}expected {expected} string elements {what}, got {found}")
 
 
-def _check_last_texts(tensors: Sequence[Tensor]) -> None:
+def check_last_texts(tensors: Sequence[Tensor]) -> None:
+    """What the backend finds out about texts: InferenceError."""
     for tensor in tensors:
         if tensor.datatype is BYTES and not isinstance(tensor.data, np.ndarray):
             _check_last_text(tensor.name, tensor.data)
