@@ -208,13 +208,6 @@ FAILED_WARMUP = Deviation(
     stub="the model does not load, for the server's reason",
     why="a test must not crash",
 )
-EMPTY_WARMUP = Deviation(
-    key="empty-warmup",
-    what="a sample of `model_warmup` without inputs, on a model that takes batches",
-    server="ends, with all of its models",
-    stub="the model does not load",
-    why="a test must not crash",
-)
 NOT_IMITATED = Deviation(
     key="not-imitated",
     what="sequences that are not iterative, priorities, queue policies, other backends",

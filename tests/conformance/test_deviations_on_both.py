@@ -33,20 +33,6 @@ KIND = HEAD + (
     "        out = pb_utils.Tensor('OUT', np.array([self.kind], object))\n"
     "        return [pb_utils.InferenceResponse([out])]\n"
 )
-COUNTS = HEAD + (
-    "    def initialize(self, args):\n"
-    "        self.calls = 0\n"
-    "    def execute(self, requests):\n"
-    "        self.calls += 1\n"
-    "        out = pb_utils.Tensor('OUT', np.array([self.calls], np.float32))\n"
-    "        return [pb_utils.InferenceResponse([out])]\n"
-)
-WARMUP = """
-model_warmup {
-    name: "w" batch_size: 1
-    inputs { key: "IN" value { data_type: TYPE_FP32 dims: [ 1 ] zero_data: true } }
-}
-"""
 ENVIRONMENT = """
 parameters {
     key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/environment" }
@@ -60,7 +46,6 @@ ACTIVATED = HEAD + (
 )
 MODELS = {
     "gpu": {"1/model.py": KIND, "config.pbtxt": CONFIG + "instance_group { kind: KIND_GPU }"},
-    "warm": {"1/model.py": COUNTS, "config.pbtxt": CONFIG + WARMUP},
     "environment": {
         "1/model.py": ACTIVATED,
         "config.pbtxt": CONFIG + ENVIRONMENT,
@@ -165,13 +150,6 @@ def test_an_execution_environment(odd: Engines) -> None:
     assert odd.native.infer("environment", IN=IN)["OUT"] == [1]
     assert odd.stub.infer("environment", IN=IN)["OUT"] == [0]
     assert "EXECUTION_ENV_PATH is ignored" in odd.stub.log()
-
-
-@pytest.mark.deviation("warmup")
-def test_warmup(odd: Engines) -> None:
-    assert odd.native.infer("warm", IN=IN)["OUT"] == [2]
-    assert odd.stub.infer("warm", IN=IN)["OUT"] == [1]
-    assert "model_warmup is ignored" in odd.stub.log()
 
 
 @pytest.mark.deviation("exact-batch")

@@ -436,9 +436,8 @@ def test_what_is_not_imitated_is_refused(make, text, feature):
 
 def test_what_is_ignored_is_said_to_be(make, log):
     environment = 'key: "EXECUTION_ENV_PATH" value { string_value: "env.tar.gz" }'
-    make(config=f'{CONFIG} model_warmup [ {{ name: "w" }} ] parameters {{ {environment} }}')
+    make(config=f'{CONFIG} parameters {{ {environment} }}')
     assert messages(log) == [
-        "model 'model': model_warmup is ignored by this release of triton_stub",
         "model 'model': EXECUTION_ENV_PATH is ignored: the model runs in the environment of this "
         "process",
     ]

@@ -12,6 +12,7 @@ from triton_stub.core.conversion import Conversion
 from triton_stub.core.executor import ThreadExecutor
 from triton_stub.core.host import InstanceHost
 from triton_stub.core.statistics import BatchTimes
+from triton_stub.core.warmup import Unscheduled, WarmUp
 from triton_stub.errors import InferenceError, LoadError
 from triton_stub.pb_utils.logger import LogLevel
 
@@ -47,8 +48,11 @@ class Worker:
         self.given_up = False
         self._started = 0.0
         self._spec = spec
+        self._config = config
         self._number = number
-        self._scheduler = scheduler
+        self._queue = scheduler
+        # Who is told when a request has been executed.
+        self._scheduler: Scheduler | Unscheduled = scheduler
         self._statistics = statistics
         self._server = server
         self._clock = server.clock
@@ -130,13 +134,15 @@ class Worker:
         self.host.enter()
         try:
             self._executor.load()
+            if self._config.model_warmup:
+                self._warm_up()
         except BaseException as error:  # noqa: BLE001 - it is raised where the model is loaded
             self.ready.set_exception(error)
             self._executor.finish()
             return
         self.host.loading = None
         self.ready.set_result(None)
-        while (batch := self._scheduler.next_batch(self._number)) is not None:
+        while (batch := self._queue.next_batch(self._number)) is not None:
             self._statistics.waiting.difference_update(batch)
             for pending in batch:
                 pending.answer.executor = self.host
@@ -152,6 +158,26 @@ class Worker:
             self._answered.wait_for(lambda: not self._late)
         self._executor.unload()
         self._executor.finish()
+
+    def _warm_up(self) -> None:
+        """Execute the samples of the configuration; LoadError if one fails."""
+        directory = self._spec.model_directory or self._spec.model_file.parent.parent
+        # The queue knows nothing of these requests.
+        self._scheduler = Unscheduled()
+        try:
+            WarmUp(self._config, directory, self.name).run(self._execute_sample, self._clock)
+        except BaseException:
+            self._executor.unload()
+            raise
+        finally:
+            self._scheduler = self._queue
+
+    def _execute_sample(self, batch: list[Pending]) -> None:
+        for pending in batch:
+            pending.answer.executor = self.host
+        self._running = batch
+        self._execute(batch)
+        self._running = []
 
     def _execute(self, batch: list[Pending]) -> None:
         again: Collection[Pending] = ()
