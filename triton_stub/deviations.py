@@ -149,6 +149,14 @@ CRASH = Deviation(
     stub="the test run ends",
     why="instances are threads",
 )
+LOST_PROCESS = Deviation(
+    key="lost-process",
+    what="with `isolation=\"process\"`, a model's process that dies while it keeps a request that "
+    "`execute` has returned from, or in `auto_complete_config`",
+    server="waits for its answer for ever",
+    stub="an error that says so",
+    why="a test must not hang",
+)
 EXACT_BATCH = Deviation(
     key="exact-batch",
     what="`model.execute([...])` with requests that the server would never put into one call",

@@ -6,6 +6,7 @@ they were taken from (``core/validation.py``, ``runtime/contract.py``, ...).
 
 from __future__ import annotations
 
+import traceback
 from enum import IntEnum
 from typing import Any
 
@@ -118,7 +119,14 @@ class ServerError(TritonError):
         return self.message
 
     def __reduce__(self) -> Any:
-        return _again, (self._kind(), self.message, self.code), self.__dict__
+        # A traceback stays where it is, and so does an exception whose class is a model's own.
+        cause = self.__cause__
+        told = ""
+        if isinstance(cause, RemoteError):
+            told = cause.args[0]
+        elif cause is not None:
+            told = "".join(traceback.format_exception(cause))
+        return _again, (self._kind(), self.message, self.code, told), self.__dict__
 
     @classmethod
     def _kind(cls) -> type[ServerError]:
@@ -145,10 +153,24 @@ def _with_code(kind: type[ServerError], code: StatusCode) -> type[ServerError]:
     return _COMBINED[kind, code]
 
 
-def _again(kind: type[ServerError], message: str, code: StatusCode) -> ServerError:
+def _again(
+    kind: type[ServerError], message: str, code: StatusCode, cause: str = ""
+) -> ServerError:
     error = kind.__new__(kind, message)
     ServerError.__init__(error, message, code)
+    if cause:
+        error.__cause__ = RemoteError(cause)
     return error
+
+
+class RemoteError(Exception):
+    """The exception of a model in a process of its own: ``str()`` is its traceback, and all of it.
+
+    It is the cause of a ServerError that comes from there, in place of the exception itself.
+    """
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
 
 
 class InferenceError(ServerError):

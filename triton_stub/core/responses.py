@@ -124,7 +124,7 @@ class Responses:
         try:
             response = self._arrived.get(timeout=at_first)
         except queue.Empty:
-            gc.collect()
+            self._collect()
             try:
                 response = self._arrived.get(timeout=then)
             except queue.Empty:
@@ -187,11 +187,16 @@ class Responses:
         try:
             await asyncio.wait_for(changed.wait(), at_first)
         except TimeoutError:
-            gc.collect()
+            self._collect()
             try:
                 await asyncio.wait_for(changed.wait(), then)
             except TimeoutError:
                 raise self._overdue(self._timeout) from None
+
+    def _collect(self) -> None:
+        # In the process of the model, if it has one.
+        collect = gc.collect if self.executor is None else self.executor.collect
+        collect()
 
     @staticmethod
     def _waits(timeout: float | None) -> tuple[float, float | None]:

@@ -11,6 +11,7 @@ from triton_stub import deviations
 from triton_stub.core.conversion import Conversion
 from triton_stub.core.executor import ThreadExecutor
 from triton_stub.core.host import InstanceHost
+from triton_stub.core.process_executor import ProcessExecutor
 from triton_stub.core.statistics import BatchTimes
 from triton_stub.core.warmup import Unscheduled, WarmUp
 from triton_stub.errors import InferenceError, LoadError
@@ -255,6 +256,8 @@ class Worker:
 def _executor(
     spec: InstanceSpec, conversion: Conversion, host: InstanceHost, server: ServerHost
 ) -> Executor:
+    if server.isolation == "process":
+        return ProcessExecutor(spec, conversion, host, server)
     executor = ThreadExecutor(spec, conversion, host, server.clock)
     host.is_alone = executor.instance.activity.is_alone
     return executor

@@ -36,6 +36,7 @@ class Activity:
         self._thread = threading.current_thread()
         self._module: ModelModule | None = None
         self._has_left: list[threading.Thread | BaseProcess] = []
+        self._is_over = False
 
     def begin(self, module: ModelModule) -> None:
         """From here on this thread works for the model."""
@@ -45,6 +46,8 @@ class Activity:
 
     def where(self) -> str:
         """Where the model is, for people who wait for it."""
+        if self._is_over and self._module is not None:
+            self._has_left = self._module.offspring.left()
         if self._has_left:
             return f"{self.name} is done, but has left running {told(self._has_left)}"
         stacks: list[str] = []
@@ -58,6 +61,10 @@ class Activity:
         if not self.method and self._module and (running := self._module.offspring.running()):
             text = f"{text.rstrip()}\nand has started {told(running)}"
         return text.rstrip()
+
+    def end(self) -> None:
+        """Say that the process, which is the model's own, ends as soon as it can."""
+        self._is_over = True
 
     def finish(self, log: LogSink) -> None:
         """Wait until the process of a real instance would end, and tell what is left then."""

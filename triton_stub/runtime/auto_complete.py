@@ -40,7 +40,7 @@ def auto_complete(
 
     def run() -> None:
         try:
-            outcome.set_result(_completed(file, text, host, activity))
+            outcome.set_result(completed(file, text, host, activity))
         except BaseException as error:  # noqa: BLE001 - raised where the model is loaded
             outcome.set_exception(error)
         activity.finish(host.log)
@@ -54,17 +54,18 @@ def auto_complete(
         completed = outcome.result(load_timeout)
     except TimeoutError:
         activity.give_up()
-        raise _overdue(f"{load_timeout:g} s", "load_timeout", activity.where()) from None
+        raise overdue(f"{load_timeout:g} s", "load_timeout", activity.where()) from None
     thread.join(exit_timeout)
     if thread.is_alive():
         activity.give_up()
-        raise _overdue(
+        raise overdue(
             f"{exit_timeout:g} s after auto_complete_config", "exit_timeout", activity.where()
         )
     return completed
 
 
-def _overdue(when: str, limit: str, where: str) -> LoadError:
+def overdue(when: str, limit: str, where: str) -> LoadError:
+    """The error of a model that takes longer than a limit, ``where`` it does."""
     return LoadError(
         deviations.LOAD_LIMIT.text(
             f"the model was not loaded within {when}",
@@ -73,8 +74,11 @@ def _overdue(when: str, limit: str, where: str) -> LoadError:
     )
 
 
-def _completed(file: Path, text: str, host: Host, activity: Activity) -> str:
-    module = ModelModule(file, Services(host))
+def completed(
+    file: Path, text: str, host: Host, activity: Activity, *, is_alone: bool = False
+) -> str:
+    """The same in this thread, for as long as it takes; ``is_alone`` if nobody else is here."""
+    module = ModelModule(file, Services(host), is_alone=is_alone)
     activity.begin(module)
     try:
         with module.scope.active():

@@ -112,6 +112,11 @@ class Instance:
             self._readiness = Readiness(self.spec.instance_name, self._is_ready)
         self._services.open = True
 
+    @property
+    def can_be_asked(self) -> bool:
+        """True if the model says itself whether it is ready."""
+        return self._readiness is not None
+
     def check_ready(self) -> None:
         """ServerError, with the server's text, if the model says that it is not ready."""
         if self._readiness is not None:
