@@ -6,7 +6,8 @@ import time
 import pytest
 from queued import OPTIONAL, Told, pending, read_config
 
-from triton_stub.core.batcher import Batcher, BatchPolicy
+from triton_stub.core.batch_policy import BatchPolicy
+from triton_stub.core.batcher import Batcher
 from triton_stub.errors import InferenceError, StatusCode
 
 DYNAMIC = "dynamic_batching { }"
@@ -115,8 +116,8 @@ def test_one_request_is_always_a_batch(scheduling):
 
 
 def test_requests_leave_in_the_order_in_which_they_came():
-    batcher = Batcher(policy(""))
-    requests = [pending() for _ in range(3)]
+    batcher = Batcher(policy(DYNAMIC))
+    requests = [pending(8) for _ in range(3)]
     for request in requests:
         batcher.put(request)
     assert [batcher.next_batch() for _ in range(3)] == [[request] for request in requests]
@@ -172,7 +173,7 @@ def in_thread(function, results):
 
 
 @pytest.mark.parametrize(
-    "scheduling", ["", DYNAMIC, "dynamic_batching { max_queue_delay_microseconds: 20000 }"]
+    "scheduling", [DYNAMIC, "dynamic_batching { max_queue_delay_microseconds: 20000 }"]
 )
 def test_a_waiting_instance_gets_what_comes(scheduling):
     batcher, batches = Batcher(policy(scheduling)), []
@@ -225,7 +226,7 @@ def test_closing_wakes_every_waiting_instance():
 
 
 def test_several_instances_share_the_work_and_lose_nothing():
-    batcher, taken = Batcher(policy("")), []
+    batcher, taken = Batcher(policy(DYNAMIC), instances=4), []
 
     def work():
         while batch := batcher.next_batch():

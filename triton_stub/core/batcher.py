@@ -1,183 +1,81 @@
-"""Which requests an instance executes next: the default scheduler and the dynamic batcher.
+"""The dynamic batcher: which requests an instance executes next, and which it never does.
 
-Source: core ``src/dynamic_batch_scheduler.cc``, ``GetDynamicBatch``. The server's batcher is a
-thread that hands batches to instances; here an idle instance asks for its next batch, which
-forms the same batches from the same queue.
+Source: core ``src/dynamic_batch_scheduler.cc`` (``BatcherThread``), ``src/instance_queue.cc`` and
+``src/rate_limiter.cc``. The server's batcher is a thread. Here whoever adds a request, takes a
+batch or waits for one does what that thread would have done by now, in the order in which it would
+have: the same batches, without a thread more on the way of a request.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from triton_stub import deviations
+from triton_stub.core.batch_policy import Payload
 from triton_stub.core.clock import Clock
-from triton_stub.core.scheduler import NOT_HANDLED, Pending, refuse_late
-from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.core.priority_queue import PriorityQueue
+from triton_stub.core.scheduler import OnceScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
-class BatchPolicy:
-    """How many requests from the head of a queue make the next batch."""
-
-    def __init__(self, config: Any) -> None:
-        self._max_batch_size: int = config.max_batch_size
-        choice = config.WhichOneof("scheduling_choice")
-        # The oldest sequences of an instance go through a dynamic batcher of their own.
-        oldest = choice == "sequence_batching" and config.sequence_batching.HasField("oldest")
-        self._dynamic: bool = (choice == "dynamic_batching" or oldest) and self._max_batch_size > 0
-        batching = config.sequence_batching.oldest if oldest else config.dynamic_batching
-        self._preferred = frozenset(batching.preferred_batch_size) or {self._max_batch_size}
-        self._largest: int = max(self._preferred)
-        self._delay_ns: int = batching.max_queue_delay_microseconds * 1000
-        self._same_shape = frozenset(
-            entry.name
-            for entry in config.input
-            if -1 in entry.dims and not entry.allow_ragged_batch
-        )
-        self._same_inputs = any(entry.optional for entry in config.input)
-
-    def plan(self, queue: Sequence[Pending] | deque[Pending], now: int) -> tuple[int, int]:
-        """``(requests to take, nanoseconds to wait)``: one of the two is 0.
-
-        ``queue`` is not empty; ``now`` is of its clock.
-        """
-        if not self._dynamic:
-            return 1, 0
-        count = size = best = 0
-        closed = False
-        group: object = None
-        for pending in queue:
-            grown = size + pending.batch_size
-            if count == 0:
-                group = self.group(pending)
-            else:
-                if grown > self._largest and best == 0:
-                    best = count
-                if grown > self._max_batch_size or self.group(pending) != group:
-                    closed = True
-                    break
-            size, count = grown, count + 1
-            if size in self._preferred:
-                best = count
-        age = now - queue[0].enqueued
-        overdue = 0 < self._delay_ns <= age
-        if best and not overdue:
-            return best, 0
-        if closed or size >= self._largest or overdue or self._delay_ns == 0:
-            return count, 0
-        return 0, self._delay_ns - age
-
-    def obstacle(self, batch: Sequence[Pending]) -> str | None:
-        """Why the server would never execute these requests in one call; None if it might."""
-        if len(batch) < 2:
-            return None
-        if not self._dynamic:
-            return (
-                "without dynamic_batching, or with max_batch_size 0, it calls execute with one "
-                "request at a time. Send one, or add `dynamic_batching { }`"
-            )
-        rows = sum(pending.batch_size for pending in batch)
-        if rows > self._max_batch_size:
-            return (
-                f"they have {rows} rows in all, and max_batch_size is {self._max_batch_size}. "
-                "Send fewer, or raise max_batch_size"
-            )
-        if any(self.group(pending) != self.group(batch[0]) for pending in batch):
-            return (
-                "it puts requests together only if they have the same inputs and the same "
-                "variable dimensions. Send equal ones, or set allow_ragged_batch"
-            )
-        return None
-
-    @property
-    def is_dynamic(self) -> bool:
-        """True if requests are looked at, and put together, before they are taken."""
-        return self._dynamic
-
-    def fits(self, rows: int, first: Pending, pending: Pending) -> bool:
-        """True if a batch of so many rows that begins with ``first`` can grow by another one."""
-        fits: bool = rows + pending.batch_size <= self._max_batch_size
-        return fits and bool(self.group(pending) == self.group(first))
-
-    def group(self, pending: Pending) -> object:
-        """Requests are batched together only if this is equal."""
-        if not self._same_shape and not self._same_inputs:
-            return None
-        return {
-            tensor.name: tensor.shape[1:] if tensor.name in self._same_shape else None
-            for tensor in pending.validated.inputs
-            if self._same_inputs or tensor.name in self._same_shape
-        }
+    from triton_stub.core.batch_policy import BatchPolicy
+    from triton_stub.core.scheduler import Pending
+    from triton_stub.errors import InferenceError
 
 
-class _Payload:
-    """A batch that waits for an instance."""
-
-    __slots__ = ("count", "first", "rows")
-
-    def __init__(self, first: Pending) -> None:
-        self.first = first
-        self.count = 1
-        self.rows = first.batch_size
-
-
-class Batcher:
+class Batcher(OnceScheduler):
     """The queue of one model, shared by its instances.
 
-    ``drop`` answers a request that was cancelled in the queue. The dynamic batcher looks at each
-    request when it puts it into a batch, which it does ahead of time: two batches for each
-    instance wait, and their requests are executed whether they are cancelled or not. Without
-    dynamic batching every request is.
-    """
+    Requests go from the queue into payloads, and those to the instances. Up to two payloads for
+    each instance are formed ahead of time, which nothing takes back: their requests are executed
+    whether they are cancelled or not. If requests have priorities, or may be refused or late,
+    they stay in the queue until an instance is free.
 
-    is_iterative = False
+    ``drop`` answers a request that was cancelled in the queue, or whose time is over.
+    """
 
     def __init__(
         self,
         policy: BatchPolicy,
         *,
+        queue: PriorityQueue | None = None,
         clock: Clock | None = None,
         instances: int = 1,
-        drop: Callable[[Pending], None] = lambda _: None,
+        drop: Callable[[Pending, InferenceError], None] = lambda _pending, _error: None,
     ) -> None:
-        self._policy = policy
+        super().__init__(policy)
+        self._queue = PriorityQueue() if queue is None else queue
         self._clock = clock or Clock()
+        self._most_ready = 2 * instances
         self._drop = drop
-        self._most_payloads = 2 * instances
-        # Of the head of the queue.
-        self._payloads: deque[_Payload] = deque()
-        self._changed = threading.Condition()
-        self._queue: deque[Pending] = deque()
-        self._formed: deque[list[Pending]] = deque()
-        self._closed = False
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # for instances
+        self._alarm = threading.Condition(self._lock)  # for the watch
+        self._idle = 0  # instances that wait for a batch
+        self._formed: deque[list[Pending]] = deque()  # by ``put_batch``
+        self._ready: deque[Payload] = deque()
+        self._payload = Payload()  # the one that grows; it may be the last of those
+        self._due: int | None = None  # when time alone changes something
+        self._wanted = 0  # a batch that waits is looked at again when so many rows are queued
+        self._watch: threading.Thread | None = None
 
     def put(self, pending: Pending) -> None:
-        """Queue one request; InferenceError after ``close``."""
-        with self._changed:
+        """Queue one request; InferenceError after ``close``, and if the queue is full."""
+        with self._lock:
             self._refuse_if_closed(pending)
-            self._queue.append(pending)
-            if self._policy.is_dynamic:
-                self._look_ahead()
-            self._changed.notify()
-
-    def reschedule(self, pending: Pending) -> str:  # noqa: ARG002 - another scheduler does it
-        """Why a request is not executed again."""
-        return NOT_HANDLED
-
-    def instead(self, pending: Pending) -> str:  # noqa: ARG002 - as above
-        """What the client of such a request gets if the model does not answer it, either."""
-        return deviations.NO_RESCHEDULE.text(
-            "the model asks for this request to be rescheduled, which the server does only with "
-            "`sequence_batching { iterative_sequence: true }`",
-            "Answer the request, or configure that.",
-        )
-
-    def release(self, pending: Pending) -> None:
-        """A request has been executed, and is not rescheduled."""
+            now = self._clock.now()
+            self._catch_up(now)
+            self._queue.put(pending)
+            if self._held is not None:
+                self._held.add()
+            elif self._is_interesting():
+                self._run(now)
+            if self._queue.has_deadlines and self._watch is None:
+                self._watch = threading.Thread(target=self._keep_watch, daemon=True)
+                self._watch.start()
+        self._answer_skipped()
 
     def put_batch(self, batch: Sequence[Pending]) -> None:
         """Queue requests that shall be executed together, before all others.
@@ -185,92 +83,153 @@ class Batcher:
         InferenceError after ``close``, and if the server would never execute them together.
         """
         self._check(batch)
-        with self._changed:
+        with self._lock:
             self._refuse_if_closed(batch[0])
             self._formed.append(list(batch))
             self._changed.notify()
 
-    def next_batch(self, instance: int = 0) -> list[Pending] | None:  # noqa: ARG002 - as above
+    def next_batch(self, instance: int = 0) -> list[Pending] | None:  # noqa: ARG002 - another's
         """Wait for the next batch; None when the queue is closed and nothing is left to do."""
-        with self._changed:
-            while True:
-                if self._formed:
-                    return self._formed.popleft()
-                wait: int | None = None
-                if self._queue:
-                    count, wait_ns = self._policy.plan(self._queue, self._clock.now())
-                    if self._closed and not count:
-                        # A batch that waits to grow is the whole queue, and nothing will come.
-                        count = len(self._queue)
-                    if count:
-                        batch = [self._queue.popleft() for _ in range(count)]
-                        if self._policy.is_dynamic:
-                            self._take(count)
-                        if self._queue:
-                            self._changed.notify()  # another instance may be idle
-                        return batch
-                    wait = wait_ns
-                elif self._closed:
-                    return None
-                self._clock.wait(self._changed, wait)
+        with self._lock:
+            now = self._clock.now()
+            self._catch_up(now)
+            self._idle += 1
+            if not self._wanted:
+                self._run(now)
+        while True:
+            with self._lock:
+                batch = self._pick()
+                has_ended = self._closed and not batch and not self._queue
+                if batch or has_ended:
+                    self._idle -= 1
+                elif not self._queue.skipped:
+                    now = self._clock.now()
+                    self._clock.wait(self._changed, None if self._due is None else self._due - now)
+                    self._catch_up(self._clock.now())
+            self._answer_skipped()
+            if batch or has_ended:
+                return batch
 
     def close(self) -> None:
-        """Take no more requests; those in the queue are still executed."""
-        with self._changed:
+        """Take no more requests; those in the queue are still executed, also if they are held."""
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._held = None
+            self._go_on()
+            self._alarm.notify_all()
 
     def drain(self) -> list[Pending]:
         """Empty the queue: the requests that nobody will execute."""
-        with self._changed:
-            left = [pending for batch in (*self._formed, self._queue) for pending in batch]
+        with self._lock:
+            payloads = [payload.requests for payload in self._ready]
+            left = [pending for batch in (*self._formed, *payloads) for pending in batch]
+            left += self._queue.take(len(self._queue))
             self._formed.clear()
-            self._queue.clear()
-            self._payloads.clear()
+            self._ready.clear()
+            self._payload = Payload()
             return left
 
-    def _check(self, batch: Sequence[Pending]) -> None:
-        # The server takes batches from nobody: deviations.EXACT_BATCH.
-        if obstacle := self._policy.obstacle(batch):
-            raise InferenceError(
-                f"the server would never execute these {len(batch)} requests in one call: "
-                f"{obstacle}.",
-                StatusCode.INVALID_ARG,
-            )
+    def _is_interesting(self) -> bool:
+        """True if the batcher looks at a request that has just come."""
+        return (
+            not self._wanted
+            or self._policy.looks_at_shapes
+            or self._payload.taken
+            or self._queue.rows >= self._wanted
+        )
 
-    def _look_ahead(self) -> None:
-        """Put what is queued into the batches that wait, and drop what is cancelled by then."""
-        seen = sum(payload.count for payload in self._payloads)
-        last = self._payloads[-1] if len(self._payloads) not in (0, self._most_payloads) else None
-        while seen < len(self._queue):
-            if last is None and len(self._payloads) == self._most_payloads:
-                return  # no room for any more
-            pending = self._queue[seen]
-            if pending.answer.cancelled:
-                del self._queue[seen]
-                self._drop(pending)
-                continue
-            if last is not None and self._policy.fits(last.rows, last.first, pending):
-                last.count += 1
-                last.rows += pending.batch_size
-            elif len(self._payloads) < self._most_payloads:
-                last = _Payload(pending)
-                self._payloads.append(last)
-            else:
-                return
-            seen += 1
+    def _catch_up(self, now: int) -> None:
+        """Do what would have been done at its time."""
+        while self._due is not None and self._due <= now:
+            self._run(self._due)
 
-    def _take(self, count: int) -> None:
-        """So many requests of the head are gone."""
-        while count and self._payloads:
-            payload = self._payloads[0]
-            taken = min(count, payload.count)
-            payload.count -= taken
-            count -= taken
-            if not payload.count:
-                self._payloads.popleft()
-        self._look_ahead()
+    def _run(self, now: int) -> None:
+        """Form batches until there is something to wait for."""
+        queue = self._queue
+        self._due, self._wanted = None, 0
+        while queue and self._held is None:
+            payload = self._payload
+            if payload.sealed or payload.taken:
+                payload = self._payload = Payload()
+            if not self._has_room():
+                queue.reject_late(now)
+                first = queue.first_rejection()
+                self._due = None if first is None else first + 1
+                break
+            plan = self._policy.extend(payload, queue.candidates(now), now, hurry=self._closed)
+            if plan.wait_ns:
+                deadline = queue.closest_deadline
+                until = now + plan.wait_ns
+                self._due = min(until, deadline + 1) if deadline else until
+                self._wanted = plan.wanted
+                break
+            if plan.take:
+                is_new = not payload.requests
+                payload.add(queue.take(plan.take))
+                if is_new:
+                    self._ready.append(payload)
+                    self._changed.notify()
+            elif queue and not payload.sealed:
+                break  # the next one does not match, and no other payload is begun before this goes
+        if self._due is not None:
+            self._changed.notify()
+            self._alarm.notify()
 
-    def _refuse_if_closed(self, pending: Pending) -> None:
-        if self._closed:
-            refuse_late(pending)
+    def _has_room(self) -> bool:
+        """True if one more payload may be formed."""
+        if self._queue.is_prefetched:
+            return len(self._ready) < self._most_ready
+        return len(self._ready) < self._idle
+
+    def _pick(self) -> list[Pending] | None:
+        """The next batch for an instance, and the payloads behind it that are late and match."""
+        if self._formed:
+            return self._formed.popleft()
+        if not self._ready:
+            return None
+        now = self._clock.now()
+        payload = self._ready.popleft()
+        payload.taken = True
+        delay_ns = self._policy.delay_ns
+        while self._ready and delay_ns and payload.mergeable:
+            following = self._ready[0]
+            if not following.mergeable or now - following.started <= delay_ns:
+                break
+            following.taken = True
+            if not self._policy.mergeable(payload, following):
+                break
+            payload.rows += following.rows
+            payload.requests += self._ready.popleft().requests
+        self._idle -= 1  # for ``_has_room``
+        self._run(now)
+        self._idle += 1
+        if self._ready:
+            self._changed.notify()  # another instance may be idle
+        return payload.requests
+
+    def _go_on(self) -> None:
+        self._run(self._clock.now())
+        self._changed.notify_all()
+
+    def _answer_skipped(self) -> None:
+        # Without the lock: who hears of the answer may send the next request.
+        if not self._queue.skipped:
+            return
+        with self._lock:
+            skipped, self._queue.skipped = self._queue.skipped, []
+        for pending, error in skipped:
+            self._drop(pending, error)
+
+    def _keep_watch(self) -> None:
+        """Answer requests whose time is over, also while every instance is busy."""
+        is_over = False
+        while not is_over:
+            with self._lock:
+                now = self._clock.now()
+                self._catch_up(now)
+                if not self._queue.skipped:
+                    is_over = self._closed
+                    if not is_over:
+                        due = self._due
+                        self._clock.wait(self._alarm, None if due is None else due - now)
+            self._answer_skipped()

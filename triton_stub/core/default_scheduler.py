@@ -9,17 +9,17 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from triton_stub.core.batcher import Batcher
+from triton_stub.core.scheduler import OnceScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from triton_stub.core.batcher import BatchPolicy
+    from triton_stub.core.batch_policy import BatchPolicy
     from triton_stub.core.scheduler import Pending
 
 
-class DefaultScheduler(Batcher):
-    """What a batcher would do too, with a queue that lets an instance wait in C.
+class DefaultScheduler(OnceScheduler):
+    """A queue that lets an instance wait in C.
 
     With a small model the way from thread to thread is most of what a request costs.
     """
@@ -28,13 +28,19 @@ class DefaultScheduler(Batcher):
         super().__init__(policy)
         # None is the end, for whichever instance comes next.
         self._waiting: queue.SimpleQueue[list[Pending] | None] = queue.SimpleQueue()
+        self._collected: list[list[Pending]] = []
         self._closing = threading.Lock()
+        self._changed = threading.Condition(self._closing)
 
     def put(self, pending: Pending) -> None:
         """Queue one request; InferenceError after ``close``."""
         with self._closing:
             self._refuse_if_closed(pending)
-            self._waiting.put([pending])
+            if self._held is None:
+                self._waiting.put([pending])
+            else:
+                self._collected.append([pending])
+                self._note_queued()
 
     def put_batch(self, batch: Sequence[Pending]) -> None:
         """The same; InferenceError if there is more than one."""
@@ -49,9 +55,11 @@ class DefaultScheduler(Batcher):
         return batch
 
     def close(self) -> None:
-        """Take no more requests; those in the queue are still executed."""
+        """Take no more requests; those in the queue are still executed, also if they are held."""
         with self._closing:
             if not self._closed:
+                self._held = None
+                self._go_on()
                 self._closed = True
                 self._waiting.put(None)
 
@@ -61,3 +69,8 @@ class DefaultScheduler(Batcher):
         while (batch := self.next_batch()) is not None:
             left += batch
         return left
+
+    def _go_on(self) -> None:
+        for batch in self._collected:
+            self._waiting.put(batch)
+        self._collected.clear()

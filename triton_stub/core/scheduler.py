@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from triton_stub import deviations
+from triton_stub.core.hold import Holding
 from triton_stub.core.responses import Responses
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from triton_stub.core.batch_policy import BatchPolicy
+    from triton_stub.core.hold import Hold
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.validation import ValidatedRequest
 
@@ -66,6 +70,13 @@ class Scheduler(Protocol):
     def is_iterative(self) -> bool:
         """True if a model may have its requests executed again."""
 
+    @property
+    def held(self) -> Hold | None:
+        """Who holds the requests; None if they are executed."""
+
+    def hold(self, what: str) -> Hold:
+        """Execute nothing until the hold is released; ``what`` is the model's name for people."""
+
     def put(self, pending: Pending) -> None:
         """Queue one request; InferenceError if it is refused, as every request after ``close``."""
 
@@ -92,6 +103,44 @@ class Scheduler(Protocol):
 
     def drain(self) -> list[Pending]:
         """Empty the queue: the requests that nobody will execute."""
+
+
+class OnceScheduler(Holding):
+    """What schedulers share that execute each request once."""
+
+    is_iterative = False
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self._policy = policy
+        self._closed = False
+
+    def reschedule(self, pending: Pending) -> str:  # noqa: ARG002 - another scheduler does it
+        """Why a request is not executed again."""
+        return NOT_HANDLED
+
+    def instead(self, pending: Pending) -> str:  # noqa: ARG002 - as above
+        """What the client of such a request gets if the model does not answer it, either."""
+        return deviations.NO_RESCHEDULE.text(
+            "the model asks for this request to be rescheduled, which the server does only with "
+            "`sequence_batching { iterative_sequence: true }`",
+            "Answer the request, or configure that.",
+        )
+
+    def release(self, pending: Pending) -> None:
+        """A request has been executed, and is not rescheduled."""
+
+    def _check(self, batch: Sequence[Pending]) -> None:
+        # The server takes batches from nobody: deviations.EXACT_BATCH.
+        if obstacle := self._policy.obstacle(batch):
+            raise InferenceError(
+                f"the server would never execute these {len(batch)} requests in one call: "
+                f"{obstacle}.",
+                StatusCode.INVALID_ARG,
+            )
+
+    def _refuse_if_closed(self, pending: Pending) -> None:
+        if self._closed:
+            refuse_late(pending)
 
 
 def refuse_late(pending: Pending) -> NoReturn:
