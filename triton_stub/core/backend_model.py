@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from triton_stub.core.loading import Settings
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.scheduler import Scheduler
+    from triton_stub.core.trace import Trace
 
 
 class BackendModel(ServedModel):
@@ -169,6 +170,8 @@ class BackendModel(ServedModel):
                 self._scheduler.put(pending)
             else:
                 waiting.discard(pending)
+                if (trace := pending.answer.trace) is not None:
+                    trace.ended()
         except ServerError:
             waiting.discard(pending)
             raise
@@ -188,7 +191,18 @@ class BackendModel(ServedModel):
         validated = self._validator.validate(request)
         new_responses = Responses if self._cache is None else self._cache.new_responses
         answer = new_responses(self._server.response_timeout, self.where)
-        return Pending(request, validated, self._server.clock.now(), answer)
+        pending = Pending(request, validated, self._server.clock.now(), answer)
+        if request.trace is not None:
+            self._trace(request.trace, pending)
+        return pending
+
+    def _trace(self, trace: Trace, pending: Pending) -> None:
+        pending.answer.trace = trace
+        # The server's sequence batchers do not show their inputs.
+        in_sequence = self.config.WhichOneof("scheduling_choice") == "sequence_batching"
+        inputs = () if in_sequence else pending.validated.inputs
+        request_id = pending.request.request_id
+        trace.queued(self.name, self.version, request_id, inputs, pending.enqueued)
 
     def _new_cache(self) -> ModelCache | None:
         cache, server = self._server.cache, self._server
@@ -231,6 +245,8 @@ class BackendModel(ServedModel):
                 error=error,
             )
         )
+        if (trace := pending.answer.trace) is not None:
+            trace.ended()
 
     def _instance_specs(self) -> list[InstanceSpec]:
         kinds = model_config.schema().ModelInstanceGroup.Kind

@@ -134,6 +134,8 @@ def submit(
             f"string correlation ID cannot be longer than {_LONGEST_CORRELATION_ID} characters"
         )
     request.parameters = _checked_parameters(request.parameters)
+    if request.trace is not None:
+        request.trace = request.trace.spawn()
     return model, model.submit(request)
 
 
@@ -154,6 +156,7 @@ def _to_core(request: pb_utils.InferenceRequest) -> InferenceRequest:
         ),
         flags=request._flags,
         timeout=request._timeout,
+        trace=request._linked(),
     )
 
 

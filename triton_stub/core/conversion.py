@@ -13,6 +13,7 @@ from triton_stub.errors import InferenceError
 if TYPE_CHECKING:
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.scheduler import Pending
+    from triton_stub.core.trace import Trace
     from triton_stub.deviations import Deviation
     from triton_stub.runtime.instance import InstanceSpec
 
@@ -119,6 +120,11 @@ class Channel:
         self.decoupled = conversion.decoupled
         self._pending = pending
         self._conversion = conversion
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace of the request, if it is traced."""
+        return self._pending.answer.trace
 
     def respond(self, response: pb_utils.InferenceResponse | None, *, final: bool) -> None:
         """Hand on a response, or with None the bare end."""

@@ -12,6 +12,7 @@ from triton_stub.core.clock import Clock
 from triton_stub.core.forked import Door
 from triton_stub.core.metrics import Metrics
 from triton_stub.core.server_metrics import ServerMetrics
+from triton_stub.core.trace_settings import Tracer, TraceSettings
 from triton_stub.core.waiting import LocalExchange, Waits
 from triton_stub.errors import LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
@@ -88,17 +89,19 @@ class ServerHost:
         backend_directory: Path | None = None,
         rate_limited: bool = False,
         metrics_config: Mapping[str, str] | None = None,
+        trace_settings: TraceSettings | None = None,
     ) -> None:
         self.log = log
         self.clock = clock or Clock()
         self.isolation = isolation
         self.cache_config = cache_config or {}
-        #: There is one while the server runs, if it is configured.
-        self.cache: ResponseCache | None = None
+        #: Responses that are kept; None if ``cache_config`` has no cache.
+        self.cache = ResponseCache.of(self.cache_config)
         self.backend_directory = backend_directory
         self.rate_limited = rate_limited
         self.metrics = Metrics()
         self.own_metrics = ServerMetrics(self.metrics, metrics_config)
+        self.tracer = Tracer(trace_settings or TraceSettings(), log, self.clock)
         self.load_timeout = load_timeout
         self.response_timeout = response_timeout
         self.exit_timeout = exit_timeout
@@ -109,10 +112,6 @@ class ServerHost:
         self.models: Models | None = None
         self.door = Door(self.send)
         self._waits = Waits()
-
-    def open_cache(self) -> None:
-        """Begin with an empty response cache; LoadError if its configuration is refused."""
-        self.cache = ResponseCache.of(self.cache_config)
 
     def send(
         self,

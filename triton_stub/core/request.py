@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from triton_stub.core.tensor import Tensor
+    from triton_stub.core.trace import Trace
 
 Parameter = bool | int | float | str
 
@@ -44,7 +45,8 @@ class InferenceRequest:
     """One request, from whatever endpoint.
 
     ``requested_outputs`` empty means all outputs of the configuration. ``timeout`` is in
-    microseconds. ``model_version`` -1 means the newest that is ready.
+    microseconds. ``model_version`` -1 means the newest that is ready. ``trace`` is there if the
+    request is traced.
     """
 
     model_name: str
@@ -57,6 +59,7 @@ class InferenceRequest:
     flags: int = 0
     priority: int = 0
     timeout: int = 0
+    trace: Trace | None = None
 
     @property
     def log_prefix(self) -> str:

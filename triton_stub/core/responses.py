@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from triton_stub.core.host import InstanceHost
     from triton_stub.core.request import InferenceResponse
     from triton_stub.core.statistics import BatchTimes
+    from triton_stub.core.trace import Trace
 
 # After so many seconds of waiting Python collects cycles: a model may have dropped a response
 # sender in one.
@@ -44,6 +45,7 @@ class Responses:
         "executor",
         "kept",
         "times",
+        "trace",
         "withdrawn",
     )
 
@@ -66,6 +68,8 @@ class Responses:
         self.kept = False
         #: When the request was executed; None if it was not, as of one from a cache.
         self.times: BatchTimes | None = None
+        #: Who is to know of every response, if the request is traced.
+        self.trace: Trace | None = None
         #: Set to True by whoever has sent the request, if no model may see it any more.
         self.withdrawn = False
 
@@ -75,6 +79,8 @@ class Responses:
             return
         self.closed = response.final
         self.count += 1
+        if self.trace is not None:
+            self.trace.responded(response)
         self._arrived.put(response)
         listener = self._listener  # which may go away meanwhile
         if listener is not None:

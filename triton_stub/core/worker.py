@@ -124,6 +124,8 @@ class Worker:
         for pending in batch:
             self._statistics.waiting.discard(pending)
             pending.answer.put(self._conversion.failure(pending.request, error))
+            if (trace := pending.answer.trace) is not None:
+                trace.ended()
 
     def _live(self) -> None:
         try:
@@ -222,6 +224,8 @@ class Worker:
                 again.append(pending)
         # Last of all: as soon as it is answered, the client competes for the interpreter.
         for pending, answer in zip(batch, done.answers, strict=True):
+            if (trace := pending.answer.trace) is not None:
+                trace.served(answer, times, ended=pending not in again)
             if answer is not None:
                 pending.answer.put(answer)
         return again

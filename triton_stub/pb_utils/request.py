@@ -63,6 +63,7 @@ class InferenceRequest(pybind.PybindObject):
         "_requested_output_names",
         "_sender",
         "_timeout",
+        "_trace",
     )
     __module__ = "c_python_backend_utils"
 
@@ -84,6 +85,8 @@ class InferenceRequest(pybind.PybindObject):
     _requested_output_names: frozenset[str]
     _sender: InferenceResponseSender
     _timeout: int
+    # Of a request that the model makes: the trace that it is to be a part of.
+    _trace: Any
 
     @pybind.constructor(
         request_id=(STR, ""),
@@ -97,7 +100,7 @@ class InferenceRequest(pybind.PybindObject):
         preferred_memory=(instance_of(PreferredMemory, none=False), NO_PREFERENCE),
         trace=(
             instance_of(InferenceTrace, none=False),
-            InferenceTrace.__new__(InferenceTrace),
+            InferenceTrace._of(None),
         ),
         parameters=(OBJECT, None),
     )
@@ -112,7 +115,7 @@ class InferenceRequest(pybind.PybindObject):
         flags: int,
         timeout: int,
         preferred_memory: PreferredMemory,
-        trace: InferenceTrace,  # noqa: ARG002 - there is no tracing
+        trace: InferenceTrace,
         parameters: Any,
     ) -> None:
         # In the order of the server's own checks.
@@ -136,6 +139,7 @@ class InferenceRequest(pybind.PybindObject):
         self._model_version = model_version
         self._flags = flags
         self._timeout = timeout
+        self._trace = trace._source
         self._preferred_memory = preferred_memory
         self._release_flags = None
         self._sender = InferenceResponseSender._of(None, ())
@@ -168,6 +172,7 @@ class InferenceRequest(pybind.PybindObject):
         request._parameters = parameters
         request._parameters_text = ""
         request._preferred_memory = NO_PREFERENCE
+        request._trace = None
         request._release_flags = RELEASE_ALL
         request._sender = InferenceResponseSender._of(channel, request._requested_output_names)
         return request
@@ -242,8 +247,13 @@ class InferenceRequest(pybind.PybindObject):
     @pybind.method("c_python_backend_utils.InferenceTrace")
     def trace(self) -> InferenceTrace:
         """The request's trace, to be handed to requests that are sent because of this one."""
-        trace: InferenceTrace = InferenceTrace.__new__(InferenceTrace)
+        trace: InferenceTrace = InferenceTrace._of(self._linked())
         return trace
+
+    def _linked(self) -> Any:
+        """What the server knows the trace of this request by; None if it is not traced."""
+        channel = self._sender._channel
+        return self._trace if channel is None else channel.trace
 
     @pybind.method("triton::backend::python::ResponseSender")
     def get_response_sender(self) -> InferenceResponseSender:

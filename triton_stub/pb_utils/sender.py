@@ -29,6 +29,10 @@ class ResponseChannel(Protocol):
     def decoupled(self) -> bool:
         """True if the model may send any number of responses."""
 
+    @property
+    def trace(self) -> object:
+        """What links a request of the model's own to the trace of this one; None without one."""
+
     def respond(self, response: InferenceResponse | None, *, final: bool) -> None:
         """Hand on a response, or with None the bare end."""
 
