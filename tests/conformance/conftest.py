@@ -7,6 +7,7 @@ right is never typed in.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ settings.register_profile("nightly", deadline=None, max_examples=25 * 100)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """See ``results.py``."""
+    """See ``results.py``; and every case of the suite with the stub's models in processes."""
     parser.addoption(UPDATE, action="store_true", help="write tests/conformance/RESULTS.md anew")
+    parser.addoption("--stub-isolation", choices=("thread", "process"), default="thread")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", mark)
     config.pluginmanager.register(Results(config))
+    if config.getoption("--stub-isolation") == "process":
+        in_processes = partialmethod(StubEngine.__init__, isolation="process")
+        setattr(StubEngine, "__init__", in_processes)  # noqa: B010 - mypy wants a plain method
 
 
 @pytest.fixture(scope="session")
