@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from triton_stub.core.loading import Settings
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.scheduler import Scheduler
-    from triton_stub.core.trace import Trace
 
 
 class BackendModel(ServedModel):
@@ -191,18 +190,7 @@ class BackendModel(ServedModel):
         validated = self._validator.validate(request)
         new_responses = Responses if self._cache is None else self._cache.new_responses
         answer = new_responses(self._server.response_timeout, self.where)
-        pending = Pending(request, validated, self._server.clock.now(), answer)
-        if request.trace is not None:
-            self._trace(request.trace, pending)
-        return pending
-
-    def _trace(self, trace: Trace, pending: Pending) -> None:
-        pending.answer.trace = trace
-        # The server's sequence batchers do not show their inputs.
-        in_sequence = self.config.WhichOneof("scheduling_choice") == "sequence_batching"
-        inputs = () if in_sequence else pending.validated.inputs
-        request_id = pending.request.request_id
-        trace.queued(self.name, self.version, request_id, inputs, pending.enqueued)
+        return self.traced(Pending(request, validated, self._server.clock.now(), answer))
 
     def _new_cache(self) -> ModelCache | None:
         cache, server = self._server.cache, self._server

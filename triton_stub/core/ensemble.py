@@ -38,7 +38,8 @@ class EnsembleModel(ServedModel):
         self._closed = False
 
     def load(self) -> None:
-        """Nothing is to be done: the steps are models that serve already."""
+        """Begin to count; the steps are models that serve already."""
+        self.show_metrics()
 
     def close(self) -> None:
         """Take no more requests; those that are at a step go on."""
@@ -55,6 +56,7 @@ class EnsembleModel(ServedModel):
                 lambda: not self._requests, max(0.0, until - time.monotonic())
             )
             stuck, self._requests = self._requests, set()
+        self.hide_metrics()
         if done:
             return True
         text = deviations.EXIT_LIMIT.text(
@@ -85,7 +87,7 @@ class EnsembleModel(ServedModel):
         """Validate one request; InferenceError if it is refused."""
         validated = self._validator.validate(request)
         answer = Responses(self._server.response_timeout, self.where)
-        return Pending(request, validated, self._server.clock.now(), answer)
+        return self.traced(Pending(request, validated, self._server.clock.now(), answer))
 
     def enqueue(self, pending: Pending) -> None:
         """Send one request on its way; InferenceError after ``close``."""

@@ -231,6 +231,7 @@ class EnsembleRequest:
                 flags=origin.flags,
                 priority=asked.priority,
                 timeout=asked.timeout,
+                trace=None if asked.trace is None else asked.trace.spawn(),
             )
         )
         for target in step.outputs.values():
@@ -322,6 +323,8 @@ class EnsembleRequest:
             self._has_answered = True
             self.pending.answer.put(output)
         if self._is_over:
+            if (trace := self.pending.answer.trace) is not None:
+                trace.ended()
             self._ended(self)
 
     def _count(self) -> None:

@@ -42,6 +42,18 @@ class ServedModel(ABC):
         cached = self.config.response_cache.enable and self._server.cache is not None
         self._server.own_metrics.add(self.config, self.version, self.statistics, cached=cached)
 
+    def traced(self, pending: Pending) -> Pending:
+        """The same, which from now on tells its trace what happens to it, if it has one."""
+        trace = pending.request.trace
+        if trace is not None:
+            pending.answer.trace = trace
+            # The server's sequence batchers do not show their inputs.
+            in_sequence = self.config.WhichOneof("scheduling_choice") == "sequence_batching"
+            inputs = () if in_sequence else pending.validated.inputs
+            request_id = pending.request.request_id
+            trace.queued(self.name, self.version, request_id, inputs, pending.enqueued)
+        return pending
+
     def hide_metrics(self) -> None:
         """The same does so no more: the model is gone."""
         self._server.own_metrics.remove(self.statistics)
