@@ -331,7 +331,10 @@ class EnsembleRequest:
         """Count the request, before its client can look."""
         statistics, pending = self._ensemble.statistics, self.pending
         if self._error is not None:
-            statistics.count_failure(pending.enqueued, FailureReason.OTHER)
+            # Twice, as the server does: for its answer, and for the request (``RespondIfError``
+            # and ``RequestTracker``, core src/ensemble_scheduler/ensemble_scheduler.cc).
+            for _ in range(2):
+                statistics.count_failure(pending.enqueued, FailureReason.OTHER)
             return
         # As long as its steps together, for an ensemble of which this one is a step.
         ends = [self._start]
