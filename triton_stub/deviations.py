@@ -218,10 +218,19 @@ FAILED_WARMUP = Deviation(
 )
 NOT_IMITATED = Deviation(
     key="not-imitated",
-    what="sequences that are not iterative, priorities, queue policies, other backends",
+    what="batching strategies in C (`TRITON_BATCH_STRATEGY_PATH`), `runtime`, repository agents, "
+    "backends that are not written in Python",
     server="has them",
     stub="refused when the model is loaded, by name",
-    why="not yet imitated, and under other rules a test would show nothing",
+    why="what they do is not in `model.py`, and under other rules a test would show nothing",
+)
+ORDERED_STREAMS = Deviation(
+    key="ordered-streams",
+    what="`preserve_ordering` on a decoupled model",
+    server="(since 25.09) sends nothing any more to anybody, after the first response that is not "
+    "the last one of its request",
+    stub="refused when the model is loaded",
+    why="a test would wait for ever",
 )
 REMOVED_SERIES = Deviation(
     key="removed-series",

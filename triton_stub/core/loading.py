@@ -148,13 +148,16 @@ def _environment(path: str | None, directory: Path) -> str | None:
 def check_supported(config: Any) -> None:
     """Refuse what would run under other rules than the server's: UnsupportedFeatureError.
 
-    See ``deviations.NOT_IMITATED``.
+    See ``deviations.NOT_IMITATED``. LoadError for what the server would not survive.
     """
-    batching = config.dynamic_batching
+    if config.model_transaction_policy.decoupled and config.dynamic_batching.preserve_ordering:
+        raise LoadError(
+            deviations.ORDERED_STREAMS.text(
+                f"model '{config.name}' is decoupled, and has preserve_ordering",
+                "Remove preserve_ordering: the responses to one request are in order without it.",
+            )
+        )
     asked = {
-        "dynamic_batching.priority_levels": batching.priority_levels > 0,
-        "dynamic_batching.default_queue_policy": batching.HasField("default_queue_policy"),
-        "dynamic_batching.priority_queue_policy": len(batching.priority_queue_policy) > 0,
         "model_repository_agents": config.HasField("model_repository_agents"),
         "TRITON_BATCH_STRATEGY_PATH": "TRITON_BATCH_STRATEGY_PATH" in config.parameters,
         f'runtime: "{config.runtime}"': bool(config.runtime),

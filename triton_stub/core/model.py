@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from triton_stub import datatypes
 from triton_stub.core.statistics import Statistics
+from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from triton_stub.core.hold import Hold
     from triton_stub.core.host import InstanceHost, ServerHost
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.responses import Responses
@@ -81,6 +83,16 @@ class ServedModel(ABC):
     @abstractmethod
     def where(self) -> str:
         """Where each instance is in its code, for people who wait for the model."""
+
+    def hold(self) -> Hold:
+        """Collect requests in the queue; InferenceError if there is none, or it is done already."""
+        raise InferenceError(
+            f"model '{self.name}' has no queue of its own: hold the models of its steps",
+            StatusCode.UNSUPPORTED,
+        )
+
+    def check_waiting(self) -> None:  # noqa: B027 - most can be waited for
+        """InferenceError if the thread that asks would wait for itself: it holds the model."""
 
     @abstractmethod
     def hosts(self) -> list[InstanceHost]:
