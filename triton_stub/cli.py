@@ -143,11 +143,7 @@ def _interruptible() -> Iterator[None]:
 
 def _table(server: Server) -> str:
     """The start-up table, as the server draws it; it also has the models that never got there."""
-    rows = [
-        (state.name, state.version, state.state)
-        for state in server.models().values()
-        if state.version
-    ]
+    rows = [(state.name, state.version, state.state) for state in server.index() if state.version]
     named = {name for name, *_ in rows}
     rows += [(name, "-", "UNAVAILABLE") for name in server.load_errors if name not in named]
     header = ("Model", "Version", "Status")

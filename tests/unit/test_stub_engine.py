@@ -282,7 +282,7 @@ def test_the_log_outlives_the_engine(repository):
     engine.stop()
     assert '"gone"' in engine.log()
     assert not engine.ready()
-    with pytest.raises(InferenceError, match="not running"):
+    with pytest.raises(InferenceError, match="Server not started"):
         engine.infer("other", x=X)
 
 

@@ -135,9 +135,7 @@ class HttpApp:
         asked = http_json.parse(body) if body else None
         only_ready = http_json.has(asked, "ready") and http_json.as_bool(asked["ready"])
         rows: list[dict[str, str]] = []
-        for state in self._server.models().values():
-            if only_ready and state.state != "READY":
-                continue
+        for state in self._server.index(only_ready=only_ready):
             row = {"name": state.name}
             if state.version:
                 row["version"] = state.version

@@ -156,9 +156,8 @@ class StubEngine:
             _refuse_reserved(parameters or {})
             model = self.model(model_name, model_version)
             decoupled = self.server.find(model.name, model.version).decoupled
-            responses = model.infer(
-                inputs={**(inputs or {}), **tensors},
-                raise_on_error=False,
+            responses = model.send(
+                {**(inputs or {}), **tensors},
                 requested_outputs=outputs or (),
                 request_id=request_id,
                 parameters=parameters or {},
@@ -198,10 +197,8 @@ class StubEngine:
 
     def ready(self, model: str = "", version: str = "") -> bool:
         """Whether the server, or one of its models, takes requests."""
-        if not model:
-            return self.server.ready()
         try:
-            return self.model(model, version).ready()
+            return self.model(model, version).ready() if model else self.server.ready()
         except InferenceError:
             return False
 

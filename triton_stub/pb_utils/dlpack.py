@@ -79,7 +79,9 @@ def capsule_of(memory: Array, datatype: Datatype, owner: object) -> Any:
     # NumPy makes the capsule: its deleter may be called even after the end of the interpreter. It
     # exports neither BF16 nor what is read-only, so it gets neither to see.
     plain = np.dtype(f"u{datatype.itemsize}")
-    values: Array = np.ndarray(memory.shape, plain, _raw(memory.ctypes.data, memory.nbytes, owner))
+    values: Array = np.ndarray(
+        memory.shape, plain, memory_at(memory.ctypes.data, memory.nbytes, owner)
+    )
     capsule = values.__dlpack__()
     managed = _ManagedTensor.from_address(_get_pointer(capsule, _UNUSED))
     managed.dtype = _Datatype(*datatype.dlpack, 1)
@@ -89,6 +91,32 @@ def capsule_of(memory: Array, datatype: Datatype, owner: object) -> Any:
 
 
 # In
+
+
+class Described(NamedTuple):
+    """What a capsule says of its memory; the strides are None if it is C-contiguous."""
+
+    address: int
+    device: int
+    device_id: int
+    code: int
+    bits: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+
+
+def describe(capsule: Any) -> Described:
+    """Read a capsule, and leave it to its owner."""
+    managed = _ManagedTensor.from_address(_get_pointer(capsule, _UNUSED))
+    return Described(
+        (managed.data or 0) + managed.byte_offset,
+        managed.device.kind,
+        managed.device.number,
+        managed.dtype.code,
+        managed.dtype.bits,
+        tuple(managed.shape[: managed.ndim]),
+        tuple(managed.strides[: managed.ndim]) if managed.strides else None,
+    )
 
 
 class Received(NamedTuple):
@@ -146,7 +174,7 @@ def _of_capsule(capsule: Any) -> Received:
     _set_name(capsule, _USED)
     count = math.prod(shape) * datatype.itemsize
     start = (managed.data or 0) + managed.byte_offset
-    raw = _raw(start, count, _Loan(managed))
+    raw = memory_at(start, count, _Loan(managed))
     return Received(datatype, np.ndarray(shape, datatype.numpy, raw), on_gpu=False)
 
 
@@ -227,8 +255,8 @@ class _Loan:
         self._deleter(self._address)
 
 
-def _raw(address: int, count: int, owner: object) -> Any:
-    """``count`` bytes of memory, which refer to what owns them."""
+def memory_at(address: int, count: int, owner: object) -> Any:
+    """A buffer of ``count`` bytes of memory, which refers to what owns them."""
     raw: Any = (ctypes.c_uint8 * count).from_address(address)
     raw.owner = owner
     return raw

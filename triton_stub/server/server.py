@@ -5,25 +5,35 @@ Names follow NVIDIA's own in-process Python API (core ``python/tritonserver``).
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
-from triton_stub.core.repository import NEWEST, ModelState, Repository, describe_failures
+from triton_stub.core.repository import (
+    NEWEST,
+    ModelState,
+    Repository,
+    describe_failures,
+)
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
+from triton_stub.server.enums import MetricFormat, ModelControlMode
+from triton_stub.server.index import ModelDictionary
+from triton_stub.server.metrics import REGISTRY
 from triton_stub.server.model import Model
+from triton_stub.server.options import Options
 
 if TYPE_CHECKING:
     import os
-    from typing import TextIO
+    from collections.abc import Mapping, Sequence
 
     import tritonclient.http
 
-    from triton_stub.core.clock import Clock
-    from triton_stub.core.host import Isolation
+    from triton_stub.core.hold import Hold
     from triton_stub.core.model import ServedModel
     from triton_stub.core.source import LoadParameters
     from triton_stub.endpoints.http import HttpEndpoint
@@ -37,107 +47,94 @@ EXTENSIONS = ("model_configuration", "binary_tensor_data", "parameters", "statis
 class Server:
     """Runs the models of one or more repositories in this process.
 
-    ``with Server(model_repository="models") as server`` starts and stops it. Keywords are those
-    of ``tritonserver.Options``: with ``model_control_mode="explicit"`` only ``startup_models``
-    are loaded; with ``exit_on_error=False`` models that fail to load are left out, and
-    ``load_errors`` tells why. With ``strict_model_config`` models do not complete their
-    configuration (``--disable-auto-complete-config``). ``echo_log`` prints the log as it grows.
-
-    No model keeps a program from going on, or from ending. Seconds, and None for ever, as on the
-    server: ``load_timeout`` for a model to load, ``response_timeout`` for each response to a
-    request, ``exit_timeout`` for all models to finish what they do when they are unloaded. What
-    takes longer is an error, or in the end a line of the log, that says where the model blocks.
-
-    ``isolation="process"`` runs each instance in a process of its own; ``clock`` is a
-    ``ManualClock`` if a test drives the time. ``cache_config`` turns response caches on, such as
-    ``{"local": {"size": 1_000_000}}`` (bytes). ``backend_directory`` has backends that are
-    written in Python, a folder each.
+    ``with Server(model_repository="models") as server`` starts and stops it. It takes
+    :class:`Options`, or their fields as keywords; a repository may also come first. What is wrong
+    with the options is said at the start.
     """
 
     def __init__(
         self,
-        model_repository: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        *,
-        model_control_mode: Literal["none", "explicit"] = "none",
-        startup_models: Sequence[str] = (),
-        exit_on_error: bool = True,
-        strict_model_config: bool = False,
-        strict_readiness: bool = True,
-        load_timeout: float | None = 600.0,
-        response_timeout: float | None = 300.0,
-        exit_timeout: float = 30.0,
-        isolation: Isolation = "thread",
-        clock: Clock | None = None,
-        cache_config: Mapping[str, Mapping[str, Any]] | None = None,
-        backend_directory: str | os.PathLike[str] | None = None,
-        rate_limiter_mode: Literal["off", "execution_count"] = "off",
-        log_verbose: bool = False,
-        echo_log: TextIO | None = None,
-        server_id: str = "triton",
+        options: Options | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        **keywords: Any,
     ) -> None:
-        if isinstance(model_repository, str) or not isinstance(model_repository, Sequence):
-            model_repository = [model_repository]
-        if model_control_mode not in ("none", "explicit"):
-            raise ValueError(
-                f"model_control_mode {model_control_mode!r} is not imitated by this release of "
-                "triton_stub; expected 'none' or 'explicit'"
-            )
-        if startup_models and model_control_mode != "explicit":
-            raise ValueError(
-                f"startup_models {list(startup_models)} need model_control_mode='explicit'; "
-                "without it every model of the repository is loaded"
-            )
-        self.server_id = server_id
+        if isinstance(options, Options):
+            if keywords:
+                raise TypeError(f"got Options, and {', '.join(keywords)} besides; set them there")
+        elif options is None:
+            options = Options(**keywords)
+        else:
+            options = Options(options, **keywords)
+        self.options = options
         self.load_errors: dict[str, ServerError] = {}
-        self._explicit = model_control_mode == "explicit"
-        self._startup_models = list(dict.fromkeys(startup_models))
-        self._exit_on_error = exit_on_error
-        self._strict_readiness = strict_readiness
-        self._exit_timeout = exit_timeout
-        self._log = Log(verbose=log_verbose, echo=echo_log)
-        self._host = ServerHost(
-            self._log,
-            load_timeout=load_timeout,
-            response_timeout=response_timeout,
-            exit_timeout=exit_timeout,
-            explicit=self._explicit,
-            strict_model_config=strict_model_config,
-            isolation=isolation,
-            clock=clock,
-            cache_config=cache_config,
-            backend_directory=None if backend_directory is None else Path(backend_directory),
-            rate_limited=rate_limiter_mode != "off",
-        )
-        self._repository = Repository([Path(path) for path in model_repository], self._host)
+        self._log = Log(verbose=options.log_verbose > 0, echo=options.echo_log)
+        self._closing = contextlib.ExitStack()
         self._endpoints: list[HttpEndpoint] = []
         self._own_endpoint: HttpEndpoint | None = None
         self._opening = threading.Lock()
-        self._live = False
+        # From the start to the end of stop; live only until stop begins.
+        self._started = self._live = False
 
-    def start(self) -> Self:
-        """Load the models; LoadError, with every failing model named, if ``exit_on_error``."""
-        if self._live:
+    def start(
+        self,
+        wait_until_ready: bool = False,  # noqa: FBT001, FBT002 - NVIDIA's signature
+        polling_interval: float = 0.1,
+        timeout: float | None = None,
+    ) -> Self:
+        """Load the models; LoadError, with every failing model named, if ``exit_on_error``.
+
+        Models are loaded when this returns. ``wait_until_ready`` is for models that are not ready
+        by their own ``is_ready``: UnavailableError after ``timeout`` seconds.
+        """
+        if self._started:
             raise ServerError("Server already started", StatusCode.INVALID_ARG)
-        self.load_errors = {}
-        self._host.open_cache()
+        self.options.check()
+        self._build()
+        try:
+            self._load_first()
+        except BaseException:
+            self._unload_all(self.options.exit_timeout)
+            raise
+        self._started = self._live = self._host.ready = True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while wait_until_ready and not self.ready():
+            if deadline is not None and time.monotonic() >= deadline:
+                raise ServerError("Timeout before ready", StatusCode.UNAVAILABLE)
+            time.sleep(polling_interval)
+        return self
+
+    def _build(self) -> None:
+        options = self.options
+        if options.echo_log is None and (severity := options.log_severity):
+            echo = sys.stderr
+            if options.log_file:
+                file = Path(options.log_file).open("a", encoding="utf-8")  # noqa: SIM115
+                echo = self._closing.enter_context(file)
+            self._log.echo(echo, severity)
+        self._host = ServerHost(
+            self._log,
+            load_timeout=options.load_timeout,
+            response_timeout=options.response_timeout,
+            exit_timeout=options.exit_timeout,
+            explicit=options.control_mode is ModelControlMode.EXPLICIT,
+            strict_model_config=options.strict_model_config,
+            isolation=options.isolation,
+            clock=options.clock,
+            cache_config=options.cache_config,
+            backend_directory=Path(options.backend_directory),
+            rate_limited=options.rate_limited,
+        )
+        mode: Any = options.control_mode.name.lower()
+        self._repository = Repository(options.repositories(), self._host, mode=mode)
+
+    def _load_first(self) -> None:
         self._repository.open()
         self._host.door.watch()
-        try:
-            names = self._startup_models if self._explicit else self._repository.model_names()
-            for name in names:
-                try:
-                    self._repository.load(name)
-                except ServerError as error:
-                    self.load_errors[name] = error
-            if self.load_errors and self._exit_on_error:
-                raise LoadError(describe_failures(self.load_errors), StatusCode.INVALID_ARG) from (
-                    next(iter(self.load_errors.values())).__cause__
-                )
-        except BaseException:
-            self._unload_all(self._exit_timeout)
-            raise
-        self._live = self._host.ready = True
-        return self
+        explicit = self.options.control_mode is ModelControlMode.EXPLICIT
+        self.load_errors = self._repository.start(self.options.startup_models if explicit else None)
+        if self.load_errors and self.options.exit_on_error:
+            raise LoadError(describe_failures(self.load_errors)) from (
+                next(iter(self.load_errors.values())).__cause__
+            )
 
     def stop(self, timeout: float | None = None) -> None:
         """Answer what is queued, finalize every model, close the ports; may be called twice.
@@ -145,19 +142,23 @@ class Server:
         ``timeout`` is in place of ``exit_timeout``, if given. As on the server, the ports go last:
         whoever is connected still gets an answer.
         """
+        if not self._started:
+            return
         self._live = self._host.ready = False
         try:
-            self._unload_all(self._exit_timeout if timeout is None else timeout)
+            self._unload_all(self.options.exit_timeout if timeout is None else timeout)
         finally:
             while self._endpoints:
                 self._endpoints.pop().stop()
             self._own_endpoint = None
+            self._started = False
 
     def _unload_all(self, timeout: float) -> None:
-        try:
-            self._repository.unload_all(timeout)
-        finally:
-            self._host.door.close()
+        with self._closing:
+            try:
+                self._repository.unload_all(timeout)
+            finally:
+                self._host.door.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -166,7 +167,8 @@ class Server:
         self.stop()
 
     def live(self) -> bool:
-        """True between ``start`` and ``stop``."""
+        """True until the server stops; InvalidArgumentError unless it has started."""
+        self._check_started()
         return self._live
 
     def ready(self) -> bool:
@@ -174,12 +176,14 @@ class Server:
 
         A model whose configuration cannot be read does not count, as on the server.
         """
-        return self._live and (not self._strict_readiness or self._repository.all_ready())
+        self._check_started()
+        return self._live and (not self.options.strict_readiness or self._repository.all_ready())
 
     def metadata(self) -> dict[str, Any]:
         """Name, version and extensions, as ``GET /v2`` prints them."""
+        self._check_started()
         return {
-            "name": self.server_id,
+            "name": self.options.server_id,
             "version": IMITATED_VERSION,
             "extensions": list(EXTENSIONS),
         }
@@ -188,22 +192,48 @@ class Server:
         """The server's log so far; ``str()`` prints it, ``records()`` lists it."""
         return self._log
 
-    def metrics(self) -> str:
+    def metrics(self, metric_format: MetricFormat = MetricFormat.PROMETHEUS) -> str:
         """The metrics of the models, in Prometheus' text format, as the server prints them.
 
         ``prometheus_client.parser.text_string_to_metric_families`` reads it.
         """
-        return self._host.own_metrics.text()
+        self._check_started()
+        if metric_format is not MetricFormat.PROMETHEUS:
+            raise TypeError(f"metric_format: expected MetricFormat, got {metric_format!r}")
+        return self._host.metrics.text() + REGISTRY.text()
 
-    def model(self, name: str, version: int = NEWEST) -> Model:
+    def model(self, model_name: str, model_version: int = NEWEST) -> Model:
         """A handle of a model; nothing is looked up before it is used."""
-        return Model(self, name, version)
+        self._check_started()
+        return Model(self, model_name, model_version)
 
-    def models(self) -> dict[tuple[str, str], ModelState]:
-        """Every model of the repositories and its state, by name and version."""
-        return {(state.name, state.version): state for state in self._repository.index()}
+    def hold(self, model_name: str, model_version: int = NEWEST) -> Hold:
+        """Collect the requests to a model in its queue, and let them go all at once.
 
-    def load(self, name: str, parameters: LoadParameters | None = None) -> Model:
+            with server.hold("model") as held:
+                answers = [model.infer(inputs={"IN": array}) for array in arrays]
+                held.wait(len(arrays))
+
+        At the end of the block, or at ``held.release()``, they are executed as the server does with
+        requests that are all in the queue at that moment. InferenceError if the model is held
+        already, or is an ensemble, which has no queue.
+        """
+        return self.find(model_name, model_version).hold()
+
+    def models(self, exclude_not_ready: bool = False) -> ModelDictionary:  # noqa: FBT001, FBT002
+        """Every model of the repositories and its state, by name and version.
+
+        A name alone is a key as well, of a handle without version. -1 is the version of a model
+        of which no version was tried.
+        """
+        return ModelDictionary(self, self.index(only_ready=exclude_not_ready))
+
+    def index(self, *, only_ready: bool = False) -> list[ModelState]:
+        """The rows of the index, as ``POST /v2/repository/index`` prints them."""
+        self._check_started()
+        return self._repository.index(only_ready=only_ready)
+
+    def load(self, model_name: str, parameters: LoadParameters | None = None) -> Model:
         """Load a model, or load it again if it has changed on disk.
 
         ``parameters`` are ``"config"``, another configuration as JSON, and files by their paths,
@@ -213,17 +243,64 @@ class Server:
         """
         self._check_explicit()
         try:
-            self._repository.load(name, parameters)
+            self._repository.load(model_name, parameters)
         except ServerError as error:
-            self.load_errors[name] = error
+            self.load_errors[model_name] = error
             raise
-        self.load_errors.pop(name, None)
-        return self.model(name)
+        self.load_errors.pop(model_name, None)
+        return self.model(model_name)
 
-    def unload(self, name: str) -> None:
-        """Unload a model, and wait until it is gone; needs ``model_control_mode="explicit"``."""
+    def unload(
+        self,
+        model: str | Model,
+        unload_dependents: bool = False,  # noqa: FBT001, FBT002 - NVIDIA's signature
+        wait_until_unloaded: bool = False,  # noqa: FBT001, FBT002
+        polling_interval: float = 0.1,
+        timeout: float | None = None,
+    ) -> None:
+        """Unload a model; needs ``model_control_mode="explicit"``.
+
+        It takes no more requests when this returns, but may still be at work, or in ``finalize``:
+        ``wait_until_unloaded`` waits for that, ``timeout`` seconds at most.
+
+        The ensembles that need it go with it. With ``unload_dependents`` an ensemble takes its
+        steps along, save those that were loaded by name, or that another ensemble needs.
+        """
         self._check_explicit()
-        self._repository.unload(name)
+        name = model if isinstance(model, str) else model.name
+        waits = wait_until_unloaded and timeout is None
+        self._repository.unload(name, unload_dependents=unload_dependents, wait=waits)
+        deadline = time.monotonic() + (timeout or 0)
+        while wait_until_unloaded and time.monotonic() < deadline:
+            states = {row.state for row in self.index() if row.name == name}
+            if states <= {"UNAVAILABLE"}:
+                break
+            time.sleep(polling_interval)
+
+    def poll_model_repository(self) -> None:
+        """Load what is new or has changed on disk, and unload what is gone.
+
+        Needs ``model_control_mode="poll"``. What fails is in ``load_errors``.
+        """
+        self._check_live()
+        self.load_errors |= self._repository.poll()
+
+    def register_model_repository(
+        self,
+        repository_path: str | os.PathLike[str],
+        name_mapping: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add a repository; needs ``model_control_mode="explicit"``.
+
+        ``name_mapping`` has other names for models, and the folders that they have there.
+        """
+        self._check_live()
+        self._repository.register(Path(repository_path), name_mapping)
+
+    def unregister_model_repository(self, repository_path: str | os.PathLike[str]) -> None:
+        """Forget a repository; what is loaded from it goes on."""
+        self._check_live()
+        self._repository.unregister(Path(repository_path))
 
     def serve(self, *, http_port: int = 8000, host: str = "127.0.0.1") -> HttpEndpoint:
         """Open the KServe v2 HTTP port; 0 takes a free one. ``.http_url`` says which.
@@ -289,12 +366,16 @@ class Server:
             ]
         }
 
+    def _check_started(self) -> None:
+        if not self._started:
+            error = InferenceError("Server not started", StatusCode.INVALID_ARG)
+            error.add_note("use `with Server(...) as server`, or call start()")
+            raise error
+
     def _check_live(self) -> None:
+        self._check_started()
         if not self._live:
-            raise InferenceError(
-                "the server is not running; use `with Server(...) as server`, or call start()",
-                StatusCode.UNAVAILABLE,
-            )
+            raise InferenceError("the server is stopping", StatusCode.UNAVAILABLE)
 
     def _check_explicit(self) -> None:
         self._check_live()
