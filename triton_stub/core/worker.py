@@ -135,6 +135,11 @@ class Worker:
 
     def _run(self) -> None:
         self.host.enter()
+        self._server.log.note(
+            LogLevel.INFO,
+            f"TRITONBACKEND_ModelInstanceInitialize: {self.name} "
+            f"({self._spec.kind} device {self._spec.device_id})",
+        )
         try:
             self._executor.load()
             if self._config.model_warmup:
