@@ -27,8 +27,7 @@ class Folders:
             if not path.is_dir():
                 raise LoadError(
                     f"model repository {path} is not a directory. Expected a directory with one "
-                    "sub-directory for each model; check the path.",
-                    StatusCode.INVALID_ARG,
+                    "sub-directory for each model; check the path."
                 )
         # By the name of the model: its repository, and its folder.
         self._mapped: dict[str, tuple[Path, Path]] = {}

@@ -14,7 +14,7 @@ from triton_stub.core.clock import Clock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MANY = 1000
+_MANY = 64
 
 
 class FailureReason(StrEnum):
