@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from triton_stub.core import trace_settings
 from triton_stub.core.host import ServerHost
-from triton_stub.core.log import Log
+from triton_stub.core.log import Log, LogSettings
 from triton_stub.core.repository import (
     NEWEST,
     ModelState,
@@ -21,7 +22,7 @@ from triton_stub.core.repository import (
     describe_failures,
 )
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
-from triton_stub.server.enums import MetricFormat, ModelControlMode
+from triton_stub.server.enums import LogFormat, MetricFormat, ModelControlMode
 from triton_stub.server.index import ModelDictionary
 from triton_stub.server.metrics import REGISTRY
 from triton_stub.server.model import Model
@@ -41,7 +42,16 @@ if TYPE_CHECKING:
 # The release whose behaviour the conformance suite compares with.
 IMITATED_VERSION = "2.51.0"
 # What of the protocol's extensions is there; a client may ask before it uses one.
-EXTENSIONS = ("model_configuration", "binary_tensor_data", "parameters", "statistics")
+EXTENSIONS = (
+    "sequence",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+)
 
 
 class Server:
@@ -66,7 +76,12 @@ class Server:
             options = Options(options, **keywords)
         self.options = options
         self.load_errors: dict[str, ServerError] = {}
-        self._log = Log(verbose=options.log_verbose > 0, echo=options.echo_log)
+        settings = LogSettings(
+            file=options.log_file or "",
+            verbose_level=options.log_verbose,
+            format="default" if options.log_format is LogFormat.DEFAULT else "ISO8601",
+        )
+        self._log = Log(settings, echo=options.echo_log)
         self._closing = contextlib.ExitStack()
         self._endpoints: list[HttpEndpoint] = []
         self._own_endpoint: HttpEndpoint | None = None
@@ -122,6 +137,8 @@ class Server:
             cache_config=options.cache_config,
             backend_directory=Path(options.backend_directory),
             rate_limited=options.rate_limited,
+            metrics_config=options.metrics_configuration.get(""),
+            trace_settings=trace_settings.from_config(options.trace_config),
         )
         mode: Any = options.control_mode.name.lower()
         self._repository = Repository(options.repositories(), self._host, mode=mode)
@@ -151,6 +168,7 @@ class Server:
             while self._endpoints:
                 self._endpoints.pop().stop()
             self._own_endpoint = None
+            self._host.tracer.close()
             self._started = False
 
     def _unload_all(self, timeout: float) -> None:
@@ -200,7 +218,7 @@ class Server:
         self._check_started()
         if metric_format is not MetricFormat.PROMETHEUS:
             raise TypeError(f"metric_format: expected MetricFormat, got {metric_format!r}")
-        return self._host.metrics.text() + REGISTRY.text()
+        return self._host.own_metrics.text() + REGISTRY.text()
 
     def model(self, model_name: str, model_version: int = NEWEST) -> Model:
         """A handle of a model; nothing is looked up before it is used."""
@@ -302,9 +320,17 @@ class Server:
         self._check_live()
         self._repository.unregister(Path(repository_path))
 
-    def serve(self, *, http_port: int = 8000, host: str = "127.0.0.1") -> HttpEndpoint:
+    @property
+    def tracer(self) -> trace_settings.Tracer:
+        """Which requests are traced, and where to; what comes over HTTP is."""
+        return self._host.tracer
+
+    def serve(
+        self, *, http_port: int = 8000, metrics_port: int | None = None, host: str = "127.0.0.1"
+    ) -> HttpEndpoint:
         """Open the KServe v2 HTTP port; 0 takes a free one. ``.http_url`` says which.
 
+        With a ``metrics_port`` Prometheus reads the metrics there; ``.metrics_url`` says where.
         The endpoint closes with the server, or with its own ``stop()``.
         """
         # The one import that runs upwards: the method is part of the pinned face. On first use,
@@ -312,7 +338,7 @@ class Server:
         from triton_stub.endpoints.http import HttpEndpoint
 
         self._check_live()
-        endpoint = HttpEndpoint(self, host=host, port=http_port).start()
+        endpoint = HttpEndpoint(self, host=host, port=http_port, metrics_port=metrics_port).start()
         self._endpoints.append(endpoint)
         return endpoint
 
