@@ -80,7 +80,7 @@ def test_a_plan_knows_what_others_do(models):
 
 def test_a_plan_that_fails_ends(models):
     plan = Plan("a")
-    with pytest.raises(ValueError, match="^why$"), models.changes.of(lambda: plan):
+    with pytest.raises(ValueError, match=r"^why$"), models.changes.of(lambda: plan):
         raise ValueError("why")
     assert plan.ended
     with models.of("a"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from triton_stub import config as model_config
 from triton_stub import deviations
-from triton_stub.errors import ConfigError, LoadError, StatusCode
+from triton_stub.errors import ConfigError, InferenceError, LoadError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -40,6 +40,11 @@ class Node:
     checked: bool = False
     error: LoadError | None = None
     loaded: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def steps_in_order(self) -> list[str]:
+        """The model of each step."""
+        return [step.model_name for step in self.config.ensemble_scheduling.step]
 
     @classmethod
     def of(cls, known: Known) -> Node:
@@ -141,14 +146,17 @@ class Dependencies:
                 return True
         if node.steps:
             try:
-                steps = node.config.ensemble_scheduling.step
-                decoupled = model_config.check_steps(
-                    node.config, [config_of(step.model_name) for step in steps]
+                node.config.model_transaction_policy.decoupled = model_config.check_steps(
+                    node.config,
+                    [self._step_config(step, config_of) for step in node.steps_in_order],
                 )
-                node.config.model_transaction_policy.decoupled = decoupled
-            except ConfigError as error:
-                node.error = error
+            except (ConfigError, InferenceError) as error:
+                node.error = LoadError(error.message, error.code)
         return True
+
+    def _step_config(self, name: str, config_of: Callable[[str], Any]) -> Any:
+        # One that is missing has nothing to say; it comes to that if another step is loaded anew.
+        return config_of(name) if name in self.nodes else model_config.schema().ModelConfig()
 
     def _fault(
         self, name: str, step: str, versions: Iterable[int], cause: LoadError | None

@@ -100,7 +100,8 @@ class Folders:
             raise LoadError(
                 f"failed to load '{name}', failed to poll from model repository. Expected a "
                 f"directory of that name in {', '.join(map(str, self.paths))}; there are: "
-                f"{there or 'none'}."
+                f"{there or 'none'}.",
+                told="model not found in any model repository.",
             )
         if len(found) > 1:
             raise ambiguous(name, found)
@@ -116,7 +117,8 @@ class Folders:
             except OSError as error:
                 raise LoadError(
                     f"cannot read a model repository: {error}. Remove it, or make it readable; the "
-                    "server serves nothing of such a repository."
+                    "server serves nothing of such a repository.",
+                    told=f"failed to stat file {error.filename}",
                 ) from error
         return found
 
@@ -127,4 +129,5 @@ def ambiguous(name: str, paths: Iterable[Path]) -> LoadError:
         f"model '{name}' is in more than one repository: {', '.join(map(str, paths))}. Names must "
         "be unique; rename or remove one.",
         StatusCode.INVALID_ARG,
+        told="not unique across all model repositories",
     )

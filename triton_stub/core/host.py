@@ -15,7 +15,6 @@ from triton_stub.core.server_metrics import ServerMetrics
 from triton_stub.core.trace_settings import Tracer, TraceSettings
 from triton_stub.core.waiting import LocalExchange, Waits
 from triton_stub.errors import LoadError, ServerError, StatusCode
-from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -188,8 +187,6 @@ class InstanceHost:
         try:
             self._models.load(name, parameters, loading=self.loading, wait=False)
         except LoadError as error:
-            if error.told != error.message:  # then the log has the reason
-                self.log.note(LogLevel.ERROR, error.message)
             raise ServerError(error.told, error.code) from error
 
     def unload_model(self, name: str, *, unload_dependents: bool) -> None:

@@ -139,6 +139,11 @@ class Lifecycle:
         """Let a model serve no more; its versions, which are closed."""
         return self._replace(name, {})
 
+    def refuse(self, name: str, error: LoadError) -> list[ServedModel]:
+        """The same, of an ensemble that cannot serve because of its steps."""
+        self._log.note(LogLevel.ERROR, _reason(error))
+        return self.release(name)
+
     def release_all(self) -> list[ServedModel]:
         """Let no model serve any more, and forget all of them; those at work, which are closed."""
         with self._lock:

@@ -42,7 +42,8 @@ class Known:
 class Polled:
     """Models by what has become of them; of those that are there, what is known now.
 
-    A model whose configuration is refused stays what it was, and is in ``errors``, too.
+    A model whose configuration is refused stays what it was, and is in ``errors``, too. ``lines``
+    is what the log says of these.
     """
 
     known: dict[str, Known] = field(default_factory=dict)
@@ -51,16 +52,20 @@ class Polled:
     unmodified: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     errors: dict[str, LoadError] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
 
 
 def poll_all(folders: Folders, known: Mapping[str, Known], *, strict: bool) -> Polled:
     """Look at every model. What is not there any more, or ambiguous now, counts as deleted."""
     polled = Polled()
     found, unreadable = folders.readable()
-    polled.errors |= {str(path): error for path, error in unreadable.items()}
+    for path, error in unreadable.items():
+        polled.errors[str(path)] = error
+        polled.lines.append(f"failed to poll model repository '{path}': {error.told}")
     for name, paths in sorted(found.items()):
         if len(paths) > 1:
-            polled.errors[name] = ambiguous(name, paths)
+            polled.errors[name] = error = ambiguous(name, paths)
+            polled.lines.append(f"failed to poll model '{name}': {error.told}")
         else:
             _poll(polled, name, paths[0], {}, known.get(name), strict=strict)
     polled.deleted |= known.keys() - polled.known.keys()
@@ -85,6 +90,7 @@ def poll_named(
                 path = None if own_files else folders.find(name)
             except LoadError as error:
                 polled.errors[name] = error
+                polled.lines.append(f"failed to poll model '{name}': {error.told}")
                 continue
             renamed = folders.renamed(name)
             _poll(polled, name, path, parameters, known.get(name), strict=strict, renamed=renamed)
@@ -125,6 +131,9 @@ def _poll(
     except OSError as error:
         polled.errors[name] = LoadError(f"cannot read model '{name}': {error}")
         polled.errors[name].__cause__ = error
+    if name in polled.errors:
+        error_text = polled.errors[name].message
+        polled.lines.append(f"Poll failed for model directory '{name}': {error_text}")
     if source is not None:
         before = model_source.ModelTimes() if known is None else known.times
         polled.known[name] = Known(source, source.times, before)

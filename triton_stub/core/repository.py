@@ -114,6 +114,9 @@ class Repository:
             error = errors.get(name) or next(iter(errors.values()))
             error.told = _not_polled(name)
             raise error
+        if not self._lifecycle.states().get(name):
+            # An ensemble that could not be loaded before, and has not changed.
+            raise _never_tried(name, self._graph.nodes[name].error)
 
     def unload(
         self,
@@ -244,6 +247,8 @@ class Repository:
 
     def _commit(self, change: _Change, *, done: bool) -> None:
         if not done:
+            for line in change.polled.lines:
+                self._log.note(LogLevel.ERROR, line)
             self._known, self._graph = dict(change.known), change.graph.copy()
             return
         self._graph.write_back(change.graph, change.affected)
@@ -310,7 +315,7 @@ class _Change:
         node = self.graph.nodes[name]
         if node.error is not None:
             node.loaded = frozenset()
-            return self._lifecycle.release(name), node.error
+            return self._lifecycle.refuse(name, node.error), node.error
         known = self.known[name]
         leaving, error = self._lifecycle.load(known.source, known.before)
         node.loaded = frozenset(model.version for model in self._lifecycle.ready(name))
@@ -332,6 +337,12 @@ def _outer(name: str, error: LoadError) -> LoadError:
     for note in getattr(error, "__notes__", ()):
         outer.add_note(note)
     return outer
+
+
+def _never_tried(name: str, error: LoadError | None) -> LoadError:
+    told = f"failed to load '{name}', no version is available"
+    why = "" if error is None else f": {error.message}"
+    return LoadError(f"{told}{why}", told=told)
 
 
 def _check_name(name: str) -> None:
