@@ -240,9 +240,6 @@ def test_the_asynchronous_client(url: str) -> None:
     [
         ("POST", "/v2/models/fp32/generate"),
         ("POST", "/v2/models/fp32/versions/1/generate_stream"),
-        ("GET", "/v2/models/fp32/trace/setting"),
-        ("GET", "/v2/trace/setting"),
-        ("GET", "/v2/logging"),
         ("POST", "/v2/repository/models/fp32/load"),
         ("POST", "/v2/repository/models/fp32/unload"),
         ("GET", "/v2/systemsharedmemory/status"),

@@ -117,6 +117,11 @@ class Trace:
                 self.id, _stamped(self.id, activity, self._group.clock.now() if ns is None else ns)
             )
 
+    def received(self, start: int) -> None:
+        """A client's request is here, which has come from ``start`` on."""
+        self.stamp("HTTP_RECV_START", start)
+        self.stamp("HTTP_RECV_END")
+
     def queued(
         self, model: str, version: int, request_id: str, inputs: Iterable[Tensor], ns: int
     ) -> None:

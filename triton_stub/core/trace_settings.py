@@ -188,6 +188,8 @@ class Tracer:
     def __init__(self, settings: TraceSettings, log: Log, clock: Clock | None = None) -> None:
         self._log = log
         self._clock = clock or Clock()
+        #: The time of whatever is traced.
+        self.now = self._clock.now
         self._lock = threading.Lock()
         self._default = settings
         self._file = _TraceFile(settings.file, log)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from triton_stub.endpoints import http_codec, http_json, http_raw
+from triton_stub.endpoints import http_codec, http_json, http_raw, http_settings
 from triton_stub.errors import InferenceError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 _MODEL = "/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[0-9]+))?"
 # What the real server has and a later release is to have: a client is told so, not "Not Found".
 _LATER = (
-    f"{_MODEL}/(generate|generate_stream|trace/setting)",
+    f"{_MODEL}/(generate|generate_stream)",
     "/v2/repository(/[^/]+)?/models/[^/]+/(load|unload)",
     "/v2/(system|cuda)sharedmemory(/region/[^/]+)?/(status|register|unregister)",
-    "/v2/(trace/setting|logging)",
 )
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _INT_DIGITS = re.compile(r"\s*([+-]?[0-9]+)")
@@ -39,6 +38,9 @@ _INT64_MAX = 2**63 - 1
 _JSON = "application/json"
 _TEXT = "text/plain"  # what the server says of bodies of which it says nothing
 _BINARY = "application/octet-stream"
+# In the scope of a request: when it came, and its trace, if it is traced.
+_RECEIVED = "triton_stub.received"
+_TRACE = "triton_stub.trace"
 # Up to here one write of everything is cheaper than a write for each tensor.
 _JOIN_BYTES = 1 << 16
 
@@ -61,6 +63,8 @@ class HttpApp:
                 ("/v2", self._metadata),
                 ("/v2/health/(?P<kind>live|ready)", self._health),
                 ("/v2/repository(/[^/]+)?/index", self._index),
+                ("/v2(/models/(?P<model>[^/]+))?/trace/setting", self._trace_settings),
+                ("/v2/logging", self._log_settings),
                 *((pattern, self._later) for pattern in _LATER),
             )
         ]
@@ -68,6 +72,8 @@ class HttpApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; an error of the server's becomes its status and text."""
         request = Request(scope, receive)
+        now = self._server.tracer.now
+        scope[_RECEIVED] = now()
         try:
             # The whole body first, also of a request that will be refused: its client may not
             # read before it has written.
@@ -85,7 +91,12 @@ class HttpApp:
                 ),
                 _JSON,
             )
-        await response(scope, receive, send)
+        if (trace := scope.get(_TRACE)) is None:
+            await response(scope, receive, send)
+        else:
+            start = now()
+            await response(scope, receive, send)
+            trace.sent(start)
 
     async def _answer(self, request: Request, body: bytes) -> Response:
         path = request.scope["raw_path"].decode("ascii", "replace")
@@ -161,17 +172,41 @@ class HttpApp:
             json_size = _json_size(request.headers.get(_HEADER_LENGTH), len(body))
         except ServerError as error:
             return _error(error, _TEXT)
-        if json_size:
-            asked, formats = http_codec.decode(body, json_size, model.name, version)
-        else:
-            asked, formats = http_raw.decode(body, model.config, version)
-        answer = await model.submit(asked).result_async()
+        trace = request.scope[_TRACE] = self._server.tracer.sample(model.name)
+        if trace is not None:
+            trace.received(request.scope[_RECEIVED])
+        try:
+            if json_size:
+                asked, formats = http_codec.decode(body, json_size, model.name, version)
+            else:
+                asked, formats = http_raw.decode(body, model.config, version)
+            asked.trace = trace
+            responses = model.submit(asked)
+        except BaseException:
+            if trace is not None:
+                trace.abandon()
+            raise
+        answer = await responses.result_async()
         if answer.error is not None:
             return _error(answer.error, _TEXT)
         try:
             return _Answer(*http_codec.encode(answer, formats))
         except ServerError as error:
             return _error(error, _TEXT)
+
+    async def _trace_settings(self, request: Request, body: bytes, path: re.Match[str]) -> Response:
+        def content(new: bytes | None) -> dict[str, Any]:
+            model = path["model"] or ""
+            if model and not self._server.model(model).ready():
+                raise InferenceError(f"Request for unknown model : {model}", StatusCode.INVALID_ARG)
+            return http_settings.trace(self._server.tracer, model, new)
+
+        return _get_or_post(request, body, content)
+
+    async def _log_settings(self, request: Request, body: bytes, _path: re.Match[str]) -> Response:
+        return _get_or_post(
+            request, body, lambda new: http_settings.logging(self._server.log(), new)
+        )
 
     async def _later(self, _request: Request, _body: bytes, path: re.Match[str]) -> Response:
         raise ServerError(
@@ -210,6 +245,12 @@ def _get(request: Request, content: Callable[[], Any]) -> Response:
     if request.method != "GET":
         return _wrong_method(_JSON)
     return _response(200, content(), _JSON)
+
+
+def _get_or_post(request: Request, body: bytes, content: Callable[[bytes | None], Any]) -> Response:
+    if request.method not in ("GET", "POST"):
+        return _wrong_method(_JSON)
+    return _response(200, content(body if request.method == "POST" else None), _JSON)
 
 
 def _version(text: str | None) -> int:

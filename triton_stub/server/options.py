@@ -13,6 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from triton_stub.core.log import LogSettings
 from triton_stub.errors import InvalidArgumentError, UnsupportedFeatureError
 from triton_stub.server.enums import InstanceGroupKind, LogFormat, ModelControlMode, RateLimitMode
 
@@ -65,7 +66,11 @@ class Options:
 
     No effect have: what is for GPUs and for memory pools, the numbers of threads,
     ``model_load_retry_count``, ``cache_directory``, ``repo_agent_directory``, ``host_policies``,
-    ``backend_configuration``, and intervals and configurations of metrics.
+    ``backend_configuration``, the interval of metrics, and of their configuration all but
+    ``{"": {"counter_latencies": "false"}}``.
+
+    ``trace_config`` has the settings of ``--trace-config``, by their names: ``level`` (or several
+    of them), ``rate``, ``count``, ``file`` and ``log-frequency``. Requests over HTTP are traced.
 
     No model keeps a program from going on, or from ending. Seconds, and None for ever, as on the
     server: ``load_timeout`` for a model to load, ``response_timeout`` for each response to a
@@ -118,6 +123,7 @@ class Options:
     isolation: Isolation = "thread"
     clock: Clock | None = None
     echo_log: TextIO | None = None
+    trace_config: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """TypeError or InvalidArgumentError for what no server starts with."""
@@ -157,6 +163,15 @@ class Options:
         if given == "execution_count":  # as the command line spells it
             given = RateLimitMode.EXEC_COUNT
         return _member(RateLimitMode, "rate_limiter_mode", given) is RateLimitMode.EXEC_COUNT
+
+    @property
+    def log_settings(self) -> LogSettings:
+        """What the logging extension tells at first."""
+        return LogSettings(
+            file=self.log_file or "",
+            verbose_level=int(self.log_verbose),
+            format="ISO8601" if self.log_format is LogFormat.ISO8601 else "default",
+        )
 
     @property
     def log_severity(self) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from triton_stub.core import trace_settings
 from triton_stub.core.host import ServerHost
-from triton_stub.core.log import Log, LogSettings
+from triton_stub.core.log import Log
 from triton_stub.core.repository import (
     NEWEST,
     ModelState,
@@ -22,7 +22,7 @@ from triton_stub.core.repository import (
     describe_failures,
 )
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
-from triton_stub.server.enums import LogFormat, MetricFormat, ModelControlMode
+from triton_stub.server.enums import MetricFormat, ModelControlMode
 from triton_stub.server.index import ModelDictionary
 from triton_stub.server.metrics import REGISTRY
 from triton_stub.server.model import Model
@@ -43,14 +43,8 @@ if TYPE_CHECKING:
 IMITATED_VERSION = "2.51.0"
 # What of the protocol's extensions is there; a client may ask before it uses one.
 EXTENSIONS = (
-    "sequence",
-    "schedule_policy",
-    "model_configuration",
-    "binary_tensor_data",
-    "parameters",
-    "statistics",
-    "trace",
-    "logging",
+    *("sequence", "schedule_policy", "model_configuration", "binary_tensor_data"),
+    *("parameters", "statistics", "trace", "logging"),
 )
 
 
@@ -76,12 +70,7 @@ class Server:
             options = Options(options, **keywords)
         self.options = options
         self.load_errors: dict[str, ServerError] = {}
-        settings = LogSettings(
-            file=options.log_file or "",
-            verbose_level=options.log_verbose,
-            format="default" if options.log_format is LogFormat.DEFAULT else "ISO8601",
-        )
-        self._log = Log(settings, echo=options.echo_log)
+        self._log = Log(options.log_settings, echo=options.echo_log)
         self._closing = contextlib.ExitStack()
         self._endpoints: list[HttpEndpoint] = []
         self._own_endpoint: HttpEndpoint | None = None

@@ -1,0 +1,141 @@
+"""The trace and the logging extension: settings that a client reads and changes.
+
+Source: server ``src/http_server.cc``, ``HandleTrace`` and ``HandleLogging``. A POST without a body
+changes nothing since 25.08; before, it was refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from triton_stub.core.trace import TraceLevel
+from triton_stub.endpoints import http_json
+from triton_stub.errors import InferenceError, StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from triton_stub.core.log import Log
+    from triton_stub.core.trace_settings import Tracer
+
+_UINT32 = 2**32
+_INT32_MAX = 2**31 - 1
+_LEAST_COUNT = -1
+_INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
+
+
+def trace(tracer: Tracer, model: str, body: bytes | None) -> dict[str, Any]:
+    """The trace settings of a model, or of the server (``""``), after a change if there is one."""
+    if body is not None:
+        tracer.update(model, _trace_changes(_asked(body)))
+    return tracer.get(model).to_dict()
+
+
+def logging(log: Log, body: bytes | None) -> dict[str, Any]:
+    """The log's settings, after a change if there is one; what comes before a fault is done."""
+    asked = None if body is None else _asked(body)
+    if _given(asked, "log_file") is not None:
+        raise InferenceError(
+            "log file location can not be updated through network protocol", StatusCode.UNSUPPORTED
+        )
+    for name, change in _LOG_CHANGES.items():
+        value = _given(asked, f"log_{name}")
+        if value is not None:
+            log.settings = replace(log.settings, **{name: change(value)})
+    return log.settings.to_dict()
+
+
+def _asked(body: bytes) -> Any:
+    return http_json.parse(body) if body else {}
+
+
+def _given(asked: Any, name: str) -> Any:
+    return asked[name] if http_json.has(asked, name) else None
+
+
+def _level(value: Any) -> int:
+    return (http_json.as_unsigned(value) + 2**31) % _UINT32 - 2**31  # an int of 32 bits
+
+
+def _format(value: Any) -> str:
+    name = http_json.as_string(value)
+    if name not in ("default", "ISO8601"):
+        raise InferenceError(
+            f"invalid argument for --log_format, got: {name}", StatusCode.UNAVAILABLE
+        )
+    return name
+
+
+_LOG_CHANGES: dict[str, Callable[[Any], Any]] = {
+    "info": http_json.as_bool,
+    "warning": http_json.as_bool,
+    "error": http_json.as_bool,
+    "verbose_level": _level,
+    "format": _format,
+}
+
+
+def _trace_changes(asked: Any) -> dict[str, Any]:
+    if http_json.has(asked, "trace_file"):
+        raise InferenceError(
+            "trace file location can not be updated through network protocol",
+            StatusCode.UNSUPPORTED,
+        )
+    changes: dict[str, Any] = {}
+    for name, field, read in (
+        ("trace_level", "level", _trace_level),
+        ("trace_rate", "rate", _unsigned),
+        ("trace_count", "count", _count),
+        ("log_frequency", "log_frequency", _unsigned),
+    ):
+        if http_json.has(asked, name):
+            value = asked[name]
+            new = None if value is None else read(name, value)
+            if value is None or new is not None:
+                changes[field] = new
+    return changes
+
+
+def _trace_level(_name: str, value: Any) -> TraceLevel | None:
+    """The levels of a list, together; None if it has none that there is."""
+    names = http_json.as_array(value)
+    level: TraceLevel | None = None
+    for name in map(http_json.as_string, names):
+        if name == "OFF" and len(names) > 1:
+            raise InferenceError(
+                "Expect only one trace level 'OFF' is specified", StatusCode.INVALID_ARG
+            )
+        if name in TraceLevel.__members__:
+            level = TraceLevel[name] | (level or TraceLevel.OFF)
+    return level
+
+
+def _unsigned(name: str, value: Any) -> int:
+    return _integer(name, value, 0, _UINT32 - 1) % _UINT32
+
+
+def _count(name: str, value: Any) -> int:
+    count = _integer(name, value, _LEAST_COUNT, _INT32_MAX)
+    if count < _LEAST_COUNT:
+        raise InferenceError(
+            f"Unable to parse '{name}'. Expecting value >= {_LEAST_COUNT}, got:{value}",
+            StatusCode.INVALID_ARG,
+        )
+    return count
+
+
+def _integer(name: str, value: Any, least: int, most: int) -> int:
+    """``std::stoi``: leading digits, of 32 bits with a sign. The range is but told."""
+    text = http_json.as_string(value)
+    found = _INTEGER.match(text)
+    if found is None:
+        raise InferenceError(f"Unable to parse '{name}', got: {text}", StatusCode.INVALID_ARG)
+    number = int(found[1])
+    if not -_INT32_MAX - 1 <= number <= _INT32_MAX:
+        raise InferenceError(
+            f"Unable to parse '{name}', value is out of range [ {least}, {most} ], got: {text}",
+            StatusCode.INVALID_ARG,
+        )
+    return number
