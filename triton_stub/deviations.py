@@ -417,6 +417,14 @@ HUGE_VERSION = Deviation(
     stub="the model does not load",
     why="a test must not crash",
 )
+TEXT_SEQUENCE = Deviation(
+    key="text-sequence",
+    what="a step of an ensemble whose response has a text as its `sequence_id`: by a parameter of "
+    "its own, or as an ensemble that is asked with such a sequence",
+    server="reads the text as an address, and dies of it",
+    stub="an error that says so",
+    why="a crash tells nothing",
+)
 
 ALL: tuple[Deviation, ...] = tuple(
     value for value in dict(globals()).values() if isinstance(value, Deviation)

@@ -119,7 +119,7 @@ class EnsembleRequest:
                 if key not in self._models:
                     self._models[key] = self._find(*key)
         except InferenceError as error:
-            self._error = error
+            self._fail(error)
             self._finish()
             return
         validated = self.pending.validated
@@ -144,7 +144,7 @@ class EnsembleRequest:
             try:
                 updated = self._keep(call, response)
             except InferenceError as error:
-                self._error = error
+                self._fail(error)
             self._proceed(updated)
 
     def _keep(self, call: _Call, response: InferenceResponse) -> set[tuple[str, int]]:
@@ -176,7 +176,7 @@ class EnsembleRequest:
                 ready = self._next_steps(updated)
                 output = self._output(updated)
             except InferenceError as error:
-                self._error = error
+                self._fail(error)
         self._finish(output)
         if self._error is None:
             for call in ready:
@@ -284,7 +284,7 @@ class EnsembleRequest:
             try:
                 call.model.enqueue(call.pending)
             except InferenceError as error:
-                self._error = error
+                self._fail(error)
                 self._log.note(
                     LogLevel.WARNING,
                     f"Ensemble '{self._ensemble.name}' failed to schedule step : {error.message}",
@@ -299,20 +299,17 @@ class EnsembleRequest:
         """Answer the client with what is there, and with the end if nothing more can come."""
         if self._is_over:
             return
-        if self._error is not None:
-            # Once more for each step that is answered after one has failed, as in r26.06.
-            text = f"in ensemble '{self._ensemble.name}', {self._error.message}"
-            self._error = InferenceError(text, self._error.code)
         self._is_over = not self._in_flight
         if output is None and self._is_over and self._error is None:
             if self._ensemble.decoupled or self._has_answered:
                 output = self._response([], {}, bare=True)
             else:
-                self._error = InferenceError(
-                    f"in ensemble '{self._ensemble.name}', {self.pending.request.log_prefix}"
-                    "unexpected deadlock, at least one output is not set while no more ensemble "
-                    "steps can be made",
-                    StatusCode.INVALID_ARG,
+                self._fail(
+                    InferenceError(
+                        f"{self.pending.request.log_prefix}unexpected deadlock, at least one "
+                        "output is not set while no more ensemble steps can be made",
+                        StatusCode.INVALID_ARG,
+                    )
                 )
         if self._is_over:
             self._count()
@@ -326,6 +323,15 @@ class EnsembleRequest:
             if (trace := self.pending.answer.trace) is not None:
                 trace.ended()
             self._ended(self)
+
+    def _fail(self, error: InferenceError) -> None:
+        """No more steps; when those under way are done, the last error is the answer.
+
+        That is since r26.06, which names the ensemble once more for each step that is answered
+        meanwhile. Once is enough: what it tells would depend on who is first.
+        """
+        text = f"in ensemble '{self._ensemble.name}', {error.message}"
+        self._error = InferenceError(text, error.code)
 
     def _count(self) -> None:
         """Count the request, before its client can look."""

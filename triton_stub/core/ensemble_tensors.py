@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from triton_stub import deviations
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -82,7 +83,15 @@ def origin_in(parameters: Mapping[str, Parameter], correlation_id: int | str) ->
                     "TRITONSERVER_PARAMETER_STRING",
                     StatusCode.INVALID_ARG,
                 )
-            correlation_id = value % 2**64 if isinstance(value, int) else value
+            if isinstance(value, str):
+                raise InferenceError(
+                    deviations.TEXT_SEQUENCE.text(
+                        f"a step of an ensemble names its sequence by the text {value!r}",
+                        "Number the sequences.",
+                    ),
+                    StatusCode.INVALID_ARG,
+                )
+            correlation_id = value % 2**64
         elif name in _FLAGS:
             if not isinstance(value, bool):
                 raise InferenceError(
