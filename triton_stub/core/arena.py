@@ -45,7 +45,7 @@ class Arena:
             return None
         gap, place = self._gaps[best]
         self._close(place)
-        if gap > units + _SMALLEST:
+        if gap >= units + _SMALLEST:
             self._open(place + units, gap - units)
         else:
             units = gap
