@@ -14,14 +14,21 @@ if TYPE_CHECKING:
     from triton_stub.core.host import InstanceHost
     from triton_stub.core.metrics import Family, Series
     from triton_stub.core.request import InferenceRequest, InferenceResponse
+    from triton_stub.core.trace import Trace
     from triton_stub.core.waiting import LocalExchange
 
 
 class HostService:
-    """What one process may ask, by name. What it was given it names by numbers from then on."""
+    """What one process may ask, by name. What it was given it names by numbers from then on.
 
-    def __init__(self, host: InstanceHost) -> None:
+    ``trace`` finds the trace of a request by the number that the process has it by.
+    """
+
+    def __init__(
+        self, host: InstanceHost, trace: Callable[[int], Trace | None] = lambda _: None
+    ) -> None:
         self._host = host
+        self._trace = trace
         self._numbers = itertools.count(1)
         self._exchanges: dict[int, LocalExchange] = {}
         self._families: dict[int, Family] = {}
@@ -53,6 +60,8 @@ class HostService:
         write(LogLevel(level), message, file, line)
 
     def _send(self, request: InferenceRequest, decoupled: bool) -> int:  # noqa: FBT001
+        if request.trace is not None:
+            request.trace = self._trace(request.trace)  # type: ignore[arg-type]  # its number
         number = next(self._numbers)
         self._exchanges[number] = self._host.send(request, decoupled)
         return number

@@ -20,7 +20,7 @@ from triton_stub.core.clock import Clock
 from triton_stub.core.executor import ThreadExecutor
 from triton_stub.core.link import Link
 from triton_stub.core.remote_host import RemoteHost
-from triton_stub.core.remote_requests import RemoteAnswer, RemotePending
+from triton_stub.core.remote_requests import RemotePending
 from triton_stub.runtime.activity import Activity
 from triton_stub.runtime.auto_complete import completed
 from triton_stub.runtime.own_process import OWN_THREADS, OwnOffspring
@@ -111,7 +111,7 @@ class ModelProcess:
     ) -> tuple[bool, list[InferenceResponse | None], dict[int, bool]]:
         """Success, answers, and whether the final response was sent to what is rescheduled."""
         assert self._executor is not None
-        requests = [RemotePending(RemoteAnswer(self._link, each[0]), *each) for each in batch]
+        requests = [RemotePending(self._link, *each) for each in batch]
         done = self._executor.execute(requests)  # type: ignore[arg-type]
         senders = {pending.number: sender for pending, sender in done.rescheduled.items()}  # type: ignore[attr-defined]
         # The server may let go of these in words of its own.

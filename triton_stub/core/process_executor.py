@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from triton_stub.core.host import InstanceHost, ServerHost
     from triton_stub.core.request import InferenceResponse
     from triton_stub.core.scheduler import Pending
+    from triton_stub.core.trace import Trace
     from triton_stub.runtime.instance import InstanceSpec
 
 
@@ -40,7 +41,7 @@ class ProcessExecutor:
         self._convert = conversion
         self._clock = server.clock
         self._log = server.log
-        self._service = HostService(host)
+        self._service = HostService(host, self._trace)
         self._child: Child | None = None
         self._can_be_asked = False
         self._is_leaving = False
@@ -175,6 +176,10 @@ class ProcessExecutor:
     def _is_cancelled(self, number: int) -> bool:
         pending = self._open.get(number)
         return pending is not None and pending.answer.cancelled
+
+    def _trace(self, number: int) -> Trace | None:
+        pending = self._open.get(number)
+        return None if pending is None else pending.answer.trace
 
     def _collect(self) -> None:
         """Have the process look for senders that nobody has any more."""

@@ -26,6 +26,7 @@ def sent(number: int, pending: Pending) -> tuple[Any, ...]:
         request.parameters,
         pending.correlation_id,
         pending.flags,
+        pending.answer.trace is not None,
         list(validated.inputs),
         list(validated.requested_outputs),
     )
@@ -38,18 +39,19 @@ class RemotePending:
 
     def __init__(  # noqa: PLR0917 - in the order of ``sent``
         self,
-        answer: RemoteAnswer,
+        link: Link,
         number: int,
         request_id: str,
         timeout: int,
         parameters: Mapping[str, Parameter],
         correlation_id: int | str,
         flags: int,
+        is_traced: bool,  # noqa: FBT001
         inputs: Sequence[Tensor],
         requested_outputs: Sequence[str],
     ) -> None:
         self.number = number
-        self.answer = answer
+        self.answer = RemoteAnswer(link, number, is_traced=is_traced)
         self.correlation_id = correlation_id
         self.flags = flags
         self.request = InferenceRequest(
@@ -61,11 +63,13 @@ class RemotePending:
 class RemoteAnswer:
     """The ``Responses`` of such a request: what is put there goes to the server."""
 
-    __slots__ = ("_link", "_number")
+    __slots__ = ("_link", "_number", "trace")
 
-    def __init__(self, link: Link, number: int) -> None:
+    def __init__(self, link: Link, number: int, *, is_traced: bool) -> None:
         self._link = link
         self._number = number
+        #: What a request of the model's own names its trace by, on the way to the server.
+        self.trace = number if is_traced else None
 
     def put(self, response: InferenceResponse) -> None:
         """Send a response."""
