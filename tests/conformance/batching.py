@@ -1,0 +1,171 @@
+"""Models that tell in which batch each request was, and requests that come in a known order."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triton_stub.engines.engine import Engine
+from triton_stub.engines.stub import StubEngine
+from triton_stub.errors import InferenceError
+
+_LOADED = itertools.count()
+_PATIENCE = 60.0  # seconds until a request must be where it goes
+
+# Tells each request in which call of execute it is, and where in it. One with a parameter "gate"
+# keeps the model busy until the file of that name exists; that it has begun, another file says.
+MODEL = """
+import json, os, time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.calls = 0
+
+    def execute(self, requests):
+        call, self.calls = self.calls, self.calls + 1
+        for request in requests:
+            gate = json.loads(request.parameters() or "{}").get("gate")
+            if gate:
+                open(gate + ".begun", "w").close()
+                until = time.monotonic() + 120
+                while not os.path.exists(gate) and time.monotonic() < until:
+                    time.sleep(0.005)
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor("CALL", np.array([call, position], np.int32))]
+            )
+            for position in range(len(requests))
+        ]
+"""
+INPUTS = """
+input { name: "FIXED" data_type: TYPE_FP32 dims: [ 1 ] }
+input { name: "OPEN" data_type: TYPE_FP32 dims: [ -1 ] }
+input { name: "RAGGED" data_type: TYPE_FP32 dims: [ -1 ] allow_ragged_batch: true }
+input { name: "MAYBE" data_type: TYPE_FP32 dims: [ 1 ] optional: true }
+"""
+OUTPUTS = 'output { name: "CALL" data_type: TYPE_INT32 dims: [ -1 ] }'
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request: its rows, the sizes of its inputs, and what the batcher looks at."""
+
+    rows: int = 1
+    sizes: Mapping[str, int] = field(default_factory=lambda: {"FIXED": 1})
+    priority: int = 0
+    timeout: int = 0  # microseconds
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def infer(self, engine: Engine, model: str, name: str) -> tuple[int, int]:
+        """Send it, and wait for the answer: the number of the call, and the position in it."""
+        inputs = {key: np.zeros((self.rows, size), np.float32) for key, size in self.sizes.items()}
+        result = engine.infer(
+            model,
+            inputs,
+            request_id=name,
+            priority=self.priority,
+            timeout=self.timeout,
+            parameters=dict(self.parameters),
+        )
+        call, position = result["CALL"].tolist()
+        return call, position
+
+
+class Queue:
+    """Requests to one model of an engine, each in its queue before the next one is sent."""
+
+    def __init__(self, engine: Engine, model: str, pool: ThreadPoolExecutor) -> None:
+        self._engine = engine
+        self._model = model
+        self._pool = pool
+        self._sent: dict[str, Future[tuple[int, int]]] = {}
+
+    def send(self, arrival: Arrival, name: str = "") -> bool:
+        """Send a request, and wait until it is queued; False if it was answered at once."""
+        name = name or f"r{len(self._sent)}"
+        waiting = self._waiting()
+        answer = self._sent[name] = self._pool.submit(
+            arrival.infer, self._engine, self._model, name
+        )
+        wait_until(lambda: answer.done() or self._waiting() > waiting)
+        return not answer.done()
+
+    def outcome(self) -> tuple[list[list[str]], dict[str, str]]:
+        """Wait for every answer: the requests of each call in their order, and all errors."""
+        executed: dict[tuple[int, int], str] = {}
+        errors: dict[str, str] = {}
+        for name, answer in self._sent.items():
+            try:
+                executed[answer.result(_PATIENCE)] = name
+            except InferenceError as error:
+                errors[name] = error.message
+        calls: dict[int, list[str]] = {}
+        for (call, _), name in sorted(executed.items()):
+            calls.setdefault(call, []).append(name)
+        return list(calls.values()), errors
+
+    def _waiting(self) -> int:
+        found = re.search(
+            rf'^nv_inference_pending_request_count{{model="{self._model}",.*}} (\d+)',
+            self._engine.metrics(),
+            re.MULTILINE,
+        )
+        return int(found[1]) if found else 0
+
+
+@contextmanager
+def queueing(engine: Engine, model: str) -> Iterator[Queue]:
+    """A queue of so many requests at most."""
+    with ThreadPoolExecutor(32) as pool:
+        yield Queue(engine, model, pool)
+
+
+@contextmanager
+def collected(engine: Engine, model: str) -> Iterator[None]:
+    """Inside, requests wait: on the stub by ``hold``, on the real server by its delay."""
+    with engine.server.hold(model) if isinstance(engine, StubEngine) else nullcontext():
+        yield
+
+
+@contextmanager
+def busy(engine: Engine, model: str, queue: Queue, folder: Path) -> Iterator[None]:
+    """Inside, the one instance of a model executes a request that takes as long."""
+    gate = folder / f"{engine.name}-{model}"
+    begun = Path(f"{gate}.begun")
+    queue.send(Arrival(parameters={"gate": str(gate)}), "first")
+    wait_until(begun.exists)
+    try:
+        yield
+    finally:
+        gate.touch()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; AssertionError if it is never true."""
+    until = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < until, "it never happens"
+        time.sleep(0.001)
+
+
+def load(engine: Engine, model: str, config: Mapping[str, Any]) -> None:
+    """Load a model with another configuration, as JSON has it; anew, also if it is the same."""
+    number = {"string_value": str(next(_LOADED))}
+    text = json.dumps({**config, "parameters": {"number": number}})
+    if isinstance(engine, StubEngine):
+        engine.server.load(model, {"config": text})
+        return
+    with engine.client() as client:
+        client.load_model(model, config=text)
