@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "rule(id, ...): rules of rules.toml that the case shows",
         "deviation(key): the case shows a deliberate deviation, of triton_stub/deviations.py",
         "newer(release, source): newer than the real server of this suite; shown on the stub alone",
+        'threads: shows what the stub does with isolation="thread" alone',
         "examples(count): how many random examples the case draws; set by probing.examples",
     ):
         config.addinivalue_line("markers", mark)
@@ -44,6 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--stub-isolation") == "process":
         in_processes = partialmethod(StubEngine.__init__, isolation="process")
         setattr(StubEngine, "__init__", in_processes)  # noqa: B010 - mypy wants a plain method
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what instances in processes do not have in common with threads."""
+    if config.getoption("--stub-isolation") == "process":
+        left_out = [item for item in items if item.get_closest_marker("threads")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 from triton_stub import datatypes
 from triton_stub.core.frames import Frame, Frames
 from triton_stub.core.tensor import Tensor
+from triton_stub.errors import StatusCode
 
 BIG = np.arange(100_000, dtype=np.float32)
 
@@ -106,6 +107,16 @@ def test_a_message_in_the_middle_of_another_one_comes_after_it(ends):
     Odd.armed = True
     ends[0].send(Frame(1, 0, 0, pickle.dumps("first"), [Odd()]))
     assert [ends[1].receive().content() for _ in range(2)] == ["first", "second"]
+
+
+@pytest.mark.parametrize("plain", ["text", 7, 2.5, b"bytes"])
+def test_what_is_of_a_class_of_the_models_own_is_taken_for_what_it_is(ends, plain):
+    class Own(type(plain)):
+        pass
+
+    (value, code) = carried(ends, (Own(plain), StatusCode.NOT_FOUND))
+    assert (value, type(value), code) == (plain, type(plain), StatusCode.NOT_FOUND)
+    assert type(code) is StatusCode
 
 
 def test_what_cannot_be_pickled_is_not_sent(ends):

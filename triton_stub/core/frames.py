@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from triton_stub import datatypes
+from triton_stub import datatypes, errors
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import BYTES
 
@@ -29,6 +29,7 @@ _HEAD = struct.Struct("=BQQIQ")
 _BUFFERED = 1 << 16
 # Bytes from which an array goes beside the pickle and not in it.
 _APART = 1 << 15
+_OURS = (errors.__name__,)  # where StatusCode, a number, has its place
 
 
 class Frame(NamedTuple):
@@ -43,19 +44,10 @@ class Frame(NamedTuple):
     @classmethod
     def of(cls, kind: int, number: int, inside: int, content: Any) -> Frame:
         """Raises whatever pickle raises."""
-        buffers: list[PickleBuffer] = []
-
-        def keep(buffer: PickleBuffer) -> bool:
-            if buffer.raw().nbytes < _APART:
-                return True
-            buffers.append(buffer)
-            return False
-
-        file = io.BytesIO()
-        pickler = pickle.Pickler(file, protocol=5, buffer_callback=keep)
-        pickler.dispatch_table = _REDUCED
-        pickler.dump(content)
-        return cls(kind, number, inside, file.getvalue(), buffers)
+        try:
+            return cls(kind, number, inside, *_pickled(pickle.Pickler, content))
+        except (AttributeError, pickle.PicklingError):
+            return cls(kind, number, inside, *_pickled(_PlainPickler, content))
 
     def content(self) -> Any:
         """What the other side has put in."""
@@ -135,6 +127,35 @@ class Frames:
         self._socket.sendall(head + frame.pickled)
         for buffer in frame.buffers:
             self._socket.sendall(buffer.raw())
+
+
+class _PlainPickler(pickle.Pickler):
+    """Takes a text or a number for what it is, if its class is a model's own.
+
+    Slower: it looks at everything.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        for plain in (str, int, float, bytes):
+            if isinstance(value, plain) and getattr(type(value), "__module__", "") not in _OURS:
+                return plain, (plain.__getnewargs__(value)[0],)  # type: ignore[attr-defined]
+        return NotImplemented
+
+
+def _pickled(pickler_class: type[pickle.Pickler], content: Any) -> tuple[bytes, list[PickleBuffer]]:
+    buffers: list[PickleBuffer] = []
+
+    def keep(buffer: PickleBuffer) -> bool:
+        if buffer.raw().nbytes < _APART:
+            return True
+        buffers.append(buffer)
+        return False
+
+    file = io.BytesIO()
+    pickler = pickler_class(file, protocol=5, buffer_callback=keep)
+    pickler.dispatch_table = _REDUCED
+    pickler.dump(content)
+    return file.getvalue(), buffers
 
 
 def _reduced(tensor: Tensor) -> Any:
