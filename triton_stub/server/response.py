@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
-from triton_stub.errors import InferenceError, StatusCode, TritonError
+from triton_stub.errors import AlreadyExistsError, InferenceError, StatusCode, TritonError
 from triton_stub.server.tensor import Tensor, from_core
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Answers:
         """The same in an event loop."""
         try:
             answer = await self._responses.get_async()
+        except AlreadyExistsError:  # somebody waits already, and still does
+            raise
         except TritonError as error:
             return self.failed(error)
         return self._read(answer)

@@ -6,6 +6,7 @@ Names follow NVIDIA's own in-process Python API (core ``python/tritonserver``).
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -277,7 +278,7 @@ class Server:
         name = model if isinstance(model, str) else model.name
         waits = wait_until_unloaded and timeout is None
         self._repository.unload(name, unload_dependents=unload_dependents, wait=waits)
-        deadline = time.monotonic() + (timeout or 0)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while wait_until_unloaded and time.monotonic() < deadline:
             states = {row.state for row in self.index() if row.name == name}
             if states <= {"UNAVAILABLE"}:
