@@ -47,11 +47,13 @@ class ResponseCache:
     Attributes:
         arena: what is taken of its memory.
         hits, misses, evictions: how often each has happened.
+        lookup_ns, insertion_ns: how long everybody has looked things up, and put them in.
     """
 
     def __init__(self, size: int) -> None:
         self.arena = Arena(size)
         self.hits = self.misses = self.evictions = 0
+        self.lookup_ns = self.insertion_ns = 0
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -138,6 +140,7 @@ class ModelCache:
         start = self._clock.now()
         tensors = self._cache.lookup(key)
         end = self._clock.now()
+        self._cache.lookup_ns += end - start
         if tensors is None:
             assert isinstance(pending.answer, CachedResponses)
             pending.answer.key = key
@@ -162,7 +165,9 @@ class ModelCache:
         )
         if reason == EXISTS:
             return
-        self._statistics.count_cache_miss(lookup_ns + self._clock.now() - start)
+        insertion_ns = self._clock.now() - start
+        self._cache.insertion_ns += insertion_ns
+        self._statistics.count_cache_miss(lookup_ns + insertion_ns)
         if reason:
             self._log.note(
                 LogLevel.ERROR, f"Failed to insert key [{key}] into response cache: {reason}"

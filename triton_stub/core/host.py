@@ -99,7 +99,7 @@ class ServerHost:
         self.backend_directory = backend_directory
         self.rate_limited = rate_limited
         self.metrics = Metrics()
-        self.own_metrics = ServerMetrics(self.metrics, metrics_config)
+        self.own_metrics = ServerMetrics(self.metrics, metrics_config, self.cache)
         self.tracer = Tracer(trace_settings or TraceSettings(), log, self.clock)
         self.load_timeout = load_timeout
         self.response_timeout = response_timeout

@@ -16,6 +16,7 @@ from triton_stub.pb_utils.metrics import MetricKind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from triton_stub.core.cache import ResponseCache
     from triton_stub.core.metrics import Family, Metrics, Series
     from triton_stub.core.statistics import Statistics
 
@@ -62,25 +63,43 @@ _GAUGES = {
     _MEMORY_TOTAL: "CPU total memory (RAM), in bytes",
     _MEMORY_USED: "CPU used memory (RAM), in bytes",
 }
+# Only with a response cache, which makes these itself.
+_CACHE_GAUGES = {
+    "nv_cache_util": "Cache utilization [0.0 - 1.0]",
+    "nv_cache_num_entries": "Number of responses stored in response cache",
+    "nv_cache_num_hits": "Number of cache hits in response cache",
+    "nv_cache_num_misses": "Number of cache misses in response cache",
+    "nv_cache_num_lookups": "Number of cache lookups in response cache",
+    "nv_cache_num_evictions": "Number of cache evictions in response cache",
+    "nv_cache_lookup_duration": "Total cache lookup duration (hit and miss), in microseconds",
+    "nv_cache_insertion_duration": "Total cache insertion duration, in microseconds",
+}
 
 
 class ServerMetrics:
     """The server's own families in a registry, which are the first of their kinds there.
 
     ``config`` are the settings of ``--metrics-config`` without a name before them; of these
-    ``counter_latencies=false`` counts.
+    ``counter_latencies=false`` counts. ``cache`` is the response cache, if there is one.
     """
 
-    def __init__(self, metrics: Metrics, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        config: Mapping[str, str] | None = None,
+        cache: ResponseCache | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._cache = cache
         self._lock = threading.Lock()
         self._with_counters = (config or {}).get("counter_latencies") != "false"
         self._models: dict[tuple[tuple[str, str], ...], _ModelSeries] = {}
         for name in _COUNTERS:
             self._family(name)
         # Like the page itself these live as long as the server.
-        self._families = {name: self._family(name) for name in _GAUGES}
-        self._machine = {
+        gauges = _GAUGES if cache is None else _GAUGES | _CACHE_GAUGES
+        self._families = {name: self._family(name) for name in gauges}
+        self._gauges = {
             name: family.add({}, None)
             for name, family in self._families.items()
             if name != _PENDING
@@ -123,11 +142,13 @@ class ServerMetrics:
             for series in self._models.values():
                 self._update(series)
             self._update_machine()
+            if self._cache is not None:
+                self._update_cache(self._cache)
         return self._metrics.text()
 
     def _family(self, name: str) -> Family:
         kind = MetricKind.COUNTER if name in _COUNTERS else MetricKind.GAUGE
-        return self._metrics.family(name, {**_COUNTERS, **_GAUGES}[name], kind)
+        return self._metrics.family(name, (_COUNTERS | _GAUGES | _CACHE_GAUGES)[name], kind)
 
     def _show(self, series: _ModelSeries, *, cached: bool) -> None:
         names = [
@@ -174,11 +195,25 @@ class ServerMetrics:
         now = _cpu_times()
         busy, idle = now.busy - self._last_cpu.busy, now.idle - self._last_cpu.idle
         if busy + idle > 0:
-            self._machine[_CPU].set(max(0, busy) / (busy + idle))
+            self._gauges[_CPU].set(max(0, busy) / (busy + idle))
             self._last_cpu = now
         total, available = _memory()
-        self._machine[_MEMORY_TOTAL].set(total)
-        self._machine[_MEMORY_USED].set(total - available)
+        self._gauges[_MEMORY_TOTAL].set(total)
+        self._gauges[_MEMORY_USED].set(total - available)
+
+    def _update_cache(self, cache: ResponseCache) -> None:
+        numbers = (
+            cache.arena.used / cache.arena.size,
+            len(cache),
+            cache.hits,
+            cache.misses,
+            cache.hits + cache.misses,
+            cache.evictions,
+            cache.lookup_ns // 1000,
+            cache.insertion_ns // 1000,
+        )
+        for name, number in zip(_CACHE_GAUGES, numbers, strict=True):
+            self._gauges[name].set(number)
 
 
 class _ModelSeries:
