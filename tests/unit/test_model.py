@@ -418,12 +418,7 @@ def test_a_defect_of_ours_is_an_answer(make, log, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "feature"),
     [
-        ("sequence_batching { }", "sequence_batching"),
-        ('platform: "ensemble" ensemble_scheduling { }', "ensemble_scheduling"),
-        ("dynamic_batching { priority_levels: 2 default_priority_level: 1 }", "priority_levels"),
-        ("dynamic_batching { default_queue_policy { } }", "default_queue_policy"),
-        ('backend: "onnxruntime"', "onnxruntime"),
-        ('runtime: "other.so"', "other.so"),
+        ('parameters { key: "TRITON_BATCH_STRATEGY_PATH" }', "TRITON_BATCH_STRATEGY_PATH"),
         ('model_repository_agents { agents [ { name: "a" } ] }', "model_repository_agents"),
     ],
 )

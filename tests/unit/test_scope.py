@@ -30,7 +30,8 @@ def the_process_is_left_as_it_was(tmp_path):
 
 
 def scope_of(folder, files, **backend_modules):
-    return ImportScope(write_files(folder, files), backend_modules)
+    version = write_files(folder, files)
+    return ImportScope([version, version.parent], backend_modules)
 
 
 def model(folder, files, **backend_modules):
@@ -278,7 +279,7 @@ def test_models_that_are_loaded_at_once(tmp_path):
 
 def test_two_instances_of_one_model_share_nothing(tmp_path):
     first = model(tmp_path, {"1/model.py": "import helper", "1/helper.py": "seen = []"})
-    second = ImportScope(tmp_path / "1", {}).import_module(MODEL)
+    second = ImportScope([tmp_path / "1", tmp_path], {}).import_module(MODEL)
     assert first is not second
     assert first.helper.seen is not second.helper.seen
 

@@ -26,6 +26,15 @@ _BACKEND_OF_FILE = {
     "model.pt": "pytorch",
     MODEL_FILENAME: "python",
 }
+# Of backends that are no libraries of the server's own, nothing is said.
+_FILE_OF_BACKEND = {backend: file for file, backend in reversed(_BACKEND_OF_FILE.items())}
+_BACKEND_OF_PLATFORM = {
+    "tensorflow_savedmodel": "tensorflow",
+    "tensorflow_graphdef": "tensorflow",
+    "tensorrt_plan": "tensorrt",
+    "onnxruntime_onnx": "onnxruntime",
+    "pytorch_libtorch": "pytorch",
+}
 
 
 def normalize(config: Any, name: str) -> None:
@@ -37,8 +46,8 @@ def normalize(config: Any, name: str) -> None:
         config.name = name
     if not config.backend and not config.platform:
         config.backend = "python"
-    if not config.default_model_filename and config.platform != PLATFORM:
-        config.default_model_filename = MODEL_FILENAME
+    if not config.default_model_filename:
+        config.default_model_filename = _FILE_OF_BACKEND.get(config.backend, "")
     if config.HasField("dynamic_batching"):
         _normalize_preferred(config.dynamic_batching, config.max_batch_size)
     if config.HasField("sequence_batching"):
@@ -70,6 +79,7 @@ def find_backend(config: Any, model_directory: Path) -> None:
         config.backend = _BACKEND_OF_FILE[named]
         return
     if config.platform:
+        config.backend = _BACKEND_OF_PLATFORM.get(config.platform, "")
         return
     if named:
         name = config.name or model_directory.name

@@ -243,7 +243,8 @@ class BackendModel(ServedModel):
             InstanceSpec(
                 model_name=self.name,
                 model_version=str(self.version),
-                model_file=version_directory / self._settings.file_name,
+                model_file=self._settings.backend or version_directory / self._settings.file_name,
+                backend_of=version_directory if self._settings.backend else None,
                 model_config=self._settings.told,
                 instance_name=f"{group.name}_{index}",
                 # Whether there is a GPU or not: deviations.GPU_WITHOUT_GPU.

@@ -6,6 +6,7 @@ python_backend ``src/python_be.cc`` (``ModelState``). The order of the checks is
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from triton_stub import config as model_config
 from triton_stub import deviations
+from triton_stub.core.backends import find_code
 from triton_stub.core.host import InstanceHost
 from triton_stub.core.process_executor import auto_complete_in_process
 from triton_stub.errors import ConfigError, LoadError, StatusCode, UnsupportedFeatureError
@@ -35,16 +37,19 @@ class Settings:
         config: the ``ModelConfig`` message of the server.
         told: what the model is told in ``args["model_config"]``, as JSON.
         file_name: name of the model's code in the version's directory.
+        backend: the code in its place of a backend that is written in Python, if it has one.
     """
 
     config: Any
     told: str
     file_name: str
+    backend: Path | None = None
 
     @classmethod
-    def of(cls, config: Any) -> Settings:
+    def of(cls, config: Any, backend: Path | None = None) -> Settings:
         """Those of a model that is told what the server has."""
-        return cls(config, model_config.to_json(config), config.default_model_filename)
+        told = model_config.to_json(config)
+        return cls(config, told, config.default_model_filename, backend)
 
 
 def complete(directory: Path, version: int, config: Any, server: ServerHost) -> Settings:
@@ -53,16 +58,18 @@ def complete(directory: Path, version: int, config: Any, server: ServerHost) -> 
     LoadError, in the server's words, if the model does not load with it.
     """
     check_supported(config)
+    config = copy.deepcopy(config)  # as it was polled it is compared with the next one
+    backend = find_code(config, directory, version, server)
     model_config.check_instance_groups(config)
     _check_parameters(config, directory, server.log)
-    settings = Settings.of(config)
+    settings = Settings.of(config, backend)
     if not server.strict_model_config:
         settings = _completed(directory, version, settings, server)
         model_config.check_polled(settings.config)
         check_supported(settings.config)
     model_config.check_tensors(settings.config)
     model_config.check_labels(settings.config, directory)
-    if not settings.file_name:
+    if not settings.file_name and backend is None:
         raise LoadError("attempt to access non-existing object member 'default_model_filename'")
     return settings
 
@@ -70,18 +77,19 @@ def complete(directory: Path, version: int, config: Any, server: ServerHost) -> 
 def _completed(directory: Path, version: int, settings: Settings, server: ServerHost) -> Settings:
     name = settings.config.name
     host = InstanceHost(server, name, name)
-    file = directory / str(version) / settings.file_name
+    version_directory = directory / str(version)
     run = auto_complete_in_process if server.isolation == "process" else auto_complete
     returned = run(
-        file,
+        settings.backend or version_directory / settings.file_name,
         settings.told,
         host,
+        backend_of=version_directory if settings.backend else None,
         load_timeout=server.load_timeout,
         exit_timeout=server.exit_timeout,
     )
     try:
         value = json.loads(returned, parse_constant=_refuse_constant)
-        return Settings.of(model_config.completed(settings.config, returned))
+        return Settings.of(model_config.completed(settings.config, returned), settings.backend)
     except ConfigError as error:
         # As the server, which ignores it, and shows the model what it made all the same.
         reason = error.message
@@ -106,7 +114,7 @@ def _completed(directory: Path, version: int, settings: Settings, server: Server
     file_name = fields.get("default_model_filename", "")
     if not isinstance(file_name, str):
         raise LoadError("attempt to access JSON non-string as string")
-    return Settings(settings.config, told, file_name)
+    return Settings(settings.config, told, file_name, settings.backend)
 
 
 def _refuse_constant(_: str) -> NoReturn:
@@ -160,8 +168,6 @@ def check_supported(config: Any) -> None:
     asked = {
         "model_repository_agents": config.HasField("model_repository_agents"),
         "TRITON_BATCH_STRATEGY_PATH": "TRITON_BATCH_STRATEGY_PATH" in config.parameters,
-        f'runtime: "{config.runtime}"': bool(config.runtime),
-        f'backend: "{config.backend}"': config.backend not in ("", "python"),
     }
     features = [feature for feature, is_asked in asked.items() if is_asked]
     if features:

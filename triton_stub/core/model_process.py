@@ -91,9 +91,11 @@ class ModelProcess:
         else:
             threading.Thread(target=job, name=f"{OWN_THREADS}{name}", daemon=True).start()
 
-    def _auto_complete(self, file: Path, text: str, name: str) -> str:
+    def _auto_complete(self, file: Path, text: str, name: str, backend_of: Path | None) -> str:
         self._activity = Activity(f"Model '{name}'")
-        return completed(file, text, self._host(name), self._activity, is_alone=True)
+        return completed(
+            file, text, self._host(name), self._activity, backend_of=backend_of, is_alone=True
+        )
 
     def _load(self, spec: InstanceSpec, conversion: Conversion) -> bool:
         """Load the model; whether it has an ``is_ready``."""
@@ -168,6 +170,9 @@ def main(descriptor: int) -> None:
     # As the server's process of an instance: a signal for the server must not take it along.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    # What it prints is not to be lost with it.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv[:] = [""]
     sys.path.insert(0, "")
     ModelProcess(socket.socket(fileno=descriptor)).run()

@@ -202,14 +202,22 @@ class _RemoteSender:
 
 
 def auto_complete_in_process(
-    file: Path, text: str, host: InstanceHost, *, load_timeout: float | None, exit_timeout: float
+    file: Path,
+    text: str,
+    host: InstanceHost,
+    *,
+    backend_of: Path | None = None,
+    load_timeout: float | None,
+    exit_timeout: float,
 ) -> str:
     """``runtime.auto_complete`` in a process of its own, as on the server."""
     name = host.instance_name
     child = Child(name, HostService(host).calls())
     child.start()
     try:
-        completed: str = child.call("auto_complete", file, text, name, timeout=load_timeout)
+        completed: str = child.call(
+            "auto_complete", file, text, name, backend_of, timeout=load_timeout
+        )
         if not child.end(exit_timeout):
             when = f"{exit_timeout:g} s after auto_complete_config"
             raise overdue(when, "exit_timeout", child.where())

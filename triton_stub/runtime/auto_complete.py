@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 
 def auto_complete(
-    file: Path, text: str, host: Host, *, load_timeout: float | None, exit_timeout: float
+    file: Path,
+    text: str,
+    host: Host,
+    *,
+    backend_of: Path | None = None,
+    load_timeout: float | None,
+    exit_timeout: float,
 ) -> str:
     """What the model in ``file`` makes of its configuration ``text``, both as JSON.
 
@@ -40,7 +46,7 @@ def auto_complete(
 
     def run() -> None:
         try:
-            outcome.set_result(completed(file, text, host, activity))
+            outcome.set_result(completed(file, text, host, activity, backend_of=backend_of))
         except BaseException as error:  # noqa: BLE001 - raised where the model is loaded
             outcome.set_exception(error)
         activity.finish(host.log)
@@ -51,7 +57,7 @@ def auto_complete(
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
-        completed = outcome.result(load_timeout)
+        written = outcome.result(load_timeout)
     except TimeoutError:
         activity.give_up()
         raise overdue(f"{load_timeout:g} s", "load_timeout", activity.where()) from None
@@ -61,7 +67,7 @@ def auto_complete(
         raise overdue(
             f"{exit_timeout:g} s after auto_complete_config", "exit_timeout", activity.where()
         )
-    return completed
+    return written
 
 
 def overdue(when: str, limit: str, where: str) -> LoadError:
@@ -75,10 +81,16 @@ def overdue(when: str, limit: str, where: str) -> LoadError:
 
 
 def completed(
-    file: Path, text: str, host: Host, activity: Activity, *, is_alone: bool = False
+    file: Path,
+    text: str,
+    host: Host,
+    activity: Activity,
+    *,
+    backend_of: Path | None = None,
+    is_alone: bool = False,
 ) -> str:
     """The same in this thread, for as long as it takes; ``is_alone`` if nobody else is here."""
-    module = ModelModule(file, Services(host), is_alone=is_alone)
+    module = ModelModule(file, Services(host), backend_of=backend_of, is_alone=is_alone)
     activity.begin(module)
     try:
         with module.scope.active():

@@ -37,7 +37,8 @@ _LOOP_SECONDS = 5.0
 class InstanceSpec:
     """Where an instance runs and what its model is told: the ``args`` of ``initialize``.
 
-    ``model_directory`` is the folder of the file's folder unless given.
+    ``model_directory`` is the folder of the file's folder unless given. ``backend_of`` is the
+    folder of the model's version where the file is that of a backend.
     """
 
     model_name: str
@@ -49,6 +50,7 @@ class InstanceSpec:
     device_id: int = 0
     decoupled: bool = False
     model_directory: Path | None = None
+    backend_of: Path | None = None
 
     def args(self) -> dict[str, str]:
         """The dict of ``initialize``; ``model_repository`` is the *model's* directory."""
@@ -87,7 +89,12 @@ class Instance:
     def load(self) -> None:
         """Import the model and run ``initialize``; LoadError with the server's text if it fails."""
         activity = self.activity
-        source = ModelModule(self.spec.model_file, self._services, is_alone=self._is_alone)
+        source = ModelModule(
+            self.spec.model_file,
+            self._services,
+            backend_of=self.spec.backend_of,
+            is_alone=self._is_alone,
+        )
         self.request_class = source.request_class
         activity.begin(source)
         try:

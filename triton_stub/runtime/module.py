@@ -24,10 +24,19 @@ class ModelModule:
     """A model's code, not imported yet: each instance has its own, and auto_complete_config one.
 
     ``is_alone`` says that the process is the model's own, so that nothing is hidden from anybody.
+    ``backend_of`` is the folder of the model's version where the file is that of a backend which
+    is written in Python; it is then a module like any other, and looks for others beside it alone.
     LoadError if there is no such file, or none that the backend would import.
     """
 
-    def __init__(self, file: Path, services: Services, *, is_alone: bool = False) -> None:
+    def __init__(
+        self,
+        file: Path,
+        services: Services,
+        *,
+        backend_of: Path | None = None,
+        is_alone: bool = False,
+    ) -> None:
         if not file.exists():
             raise LoadError(
                 deviations.MISSING_MODEL_FILE.text(
@@ -38,16 +47,21 @@ class ModelModule:
         # As the backend looks: the last letter has to be one of these.
         if file.name[-1] not in ".py":
             raise LoadError(f"Model name must end with '.py'. Model name is \"{file.name}\".")
-        self._name = f"{file.parent.name}.{file.name[:-3]}"
-        self._modules = BackendModules(file.parent, services)
+        folders = [file.parent]
+        self._name = file.name[:-3]
+        if backend_of is None:
+            # The order in which the backend appends them to sys.path.
+            folders.append(file.parent.parent)
+            self._name = f"{file.parent.name}.{self._name}"
+        self._modules = BackendModules(backend_of or file.parent, services)
         self.request_class = self._modules.request_class
         backend = {PB_UTILS: self._modules.pb_utils, C_PB_UTILS: self._modules.c_pb_utils}
         self.scope: ImportScope | OwnScope
         self.offspring: Offspring | OwnOffspring
         if is_alone:
-            self.scope, self.offspring = OwnScope(file.parent, backend), OwnOffspring()
+            self.scope, self.offspring = OwnScope(folders, backend), OwnOffspring()
         else:
-            self.scope = scope = ImportScope(file.parent, backend)
+            self.scope = scope = ImportScope(folders, backend)
             self.offspring = Offspring(scope.builtins)
         services.scope = self.scope
 

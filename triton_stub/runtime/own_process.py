@@ -27,12 +27,11 @@ OWN_THREADS = "triton_stub "
 class OwnScope:
     """``ImportScope`` where there is nobody to hide anything from; entered once and for all."""
 
-    def __init__(self, version_directory: Path, backend_modules: Mapping[str, ModuleType]) -> None:
+    def __init__(self, folders: Sequence[Path], backend_modules: Mapping[str, ModuleType]) -> None:
         self.builtins = vars(builtins)
-        folders = (version_directory, version_directory.parent, Path(PB_UTILS_FILE).parent)
-        sys.path += map(str, folders)
+        sys.path += map(str, (*folders, Path(PB_UTILS_FILE).parent))
         sys.modules.update(backend_modules)
-        sys.meta_path.insert(0, _CleanFinder(version_directory.parent))
+        sys.meta_path.insert(0, _CleanFinder(folders[-1]))
 
     def import_module(self, name: str) -> ModuleType:
         """Import ``1.model``."""

@@ -36,18 +36,16 @@ if TYPE_CHECKING:
 
 
 class ImportScope:
-    """Imports from a version directory and its model directory, unseen by the rest."""
+    """Imports from the folders of a model, unseen by the rest."""
 
     # sys.modules, sys.path and sys.meta_path are the process's: one scope has them at a time, for
     # all of its threads, because an import may wait for a thread that imports.
     _turn: ClassVar = threading.Condition()
     _active: ClassVar[ImportScope | None] = None
 
-    def __init__(self, version_directory: Path, backend_modules: Mapping[str, ModuleType]) -> None:
-        # The order in which the backend appends them to sys.path.
+    def __init__(self, folders: Sequence[Path], backend_modules: Mapping[str, ModuleType]) -> None:
         # Without the working directory: deviations.WORKING_DIRECTORY.
-        folders = (version_directory, version_directory.parent, Path(PB_UTILS_FILE).parent)
-        self._path = SearchPath(tuple(map(str, folders)))
+        self._path = SearchPath(tuple(map(str, (*folders, Path(PB_UTILS_FILE).parent))))
         self._backend_modules = frozenset(backend_modules)
         self._modules = dict(backend_modules)
         self._owned: dict[str, bool] = {}
