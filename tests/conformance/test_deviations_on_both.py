@@ -71,6 +71,7 @@ def told_by_stub(folder: Path, model: str, config: str = CONFIG) -> str:
     return str(caught.value)
 
 
+@pytest.mark.threads
 @pytest.mark.deviation("threads")
 @pytest.mark.rule("3.10-main-thread")
 def test_instances_are_threads_of_this_process(engines: Engines) -> None:
@@ -80,6 +81,7 @@ def test_instances_are_threads_of_this_process(engines: Engines) -> None:
     assert probe(engines.native, where).endswith(", True)")
 
 
+@pytest.mark.threads
 @pytest.mark.deviation("signals")
 @pytest.mark.rule("3.1.1-signals")
 def test_signal_handlers_are_of_the_main_thread(engines: Engines) -> None:
@@ -88,6 +90,7 @@ def test_signal_handlers_are_of_the_main_thread(engines: Engines) -> None:
     assert "signal only works" not in probe(engines.native, code)
 
 
+@pytest.mark.threads
 @pytest.mark.deviation("environment")
 def test_the_environment_is_that_of_the_tests(
     engines: Engines, monkeypatch: pytest.MonkeyPatch
@@ -99,6 +102,7 @@ def test_the_environment_is_that_of_the_tests(
         assert os.environ["TRITON_STUB_CASE"] == left
 
 
+@pytest.mark.threads
 @pytest.mark.deviation("computed-imports")
 @pytest.mark.rule("3.10-modules")
 @pytest.mark.parametrize(
@@ -127,6 +131,7 @@ def test_import_statements_always_find_the_two_modules(engines: Engines) -> None
     assert engines.same(lambda engine: probe(engine, code)) == "True"
 
 
+@pytest.mark.threads
 @pytest.mark.deviation("working-directory")
 @pytest.mark.rule("3.1.1-argv")
 def test_the_working_directory_is_not_on_the_path(tmp_path: Path) -> None:

@@ -365,6 +365,7 @@ with Server(sys.argv[1], model_control_mode="explicit", startup_models=[sys.argv
 """
 
 
+@pytest.mark.threads
 @pytest.mark.deviation("crash")
 @pytest.mark.rule("3.9-unhealthy", "3.9-no-restart", "3.5-crash", "3.3-hard-exit")
 def test_a_process_that_ends(tmp_path: Path) -> None:
@@ -382,6 +383,7 @@ def test_a_process_that_ends(tmp_path: Path) -> None:
         assert subprocess.run(command, check=False, timeout=60).returncode == 7
 
 
+@pytest.mark.threads
 @pytest.mark.rule("3.1.1-print")
 def test_what_a_model_prints(engines: Engines, capfd: pytest.CaptureFixture[str]) -> None:
     for engine in engines:

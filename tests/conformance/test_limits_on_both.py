@@ -104,6 +104,7 @@ def test_what_keeps_a_model_from_being_unloaded(logs: tuple[str, str]) -> None:
     assert "Exit timeout expired" in logs[1]
 
 
+@pytest.mark.threads
 @pytest.mark.deviation("exit-limit", "daemons")
 def test_what_is_left_running_is_told(logs: tuple[str, str]) -> None:
     log = logs[0]
