@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -22,8 +22,9 @@ from triton_stub.errors import InferenceError
 _LOADED = itertools.count()
 _PATIENCE = 60.0  # seconds until a request must be where it goes
 
-# Tells each request in which call of execute it is, and where in it. One with a parameter "gate"
-# keeps the model busy until the file of that name exists; that it has begun, another file says.
+# Tells each request in which call of execute it is, where in it, and the shape of its first input
+# as the model has it. One with a parameter "gate" keeps the model busy until the file of that name
+# exists; that it has begun, another file says.
 MODEL = """
 import json, os, time
 import numpy as np
@@ -42,12 +43,11 @@ class TritonPythonModel:
                 until = time.monotonic() + 120
                 while not os.path.exists(gate) and time.monotonic() < until:
                     time.sleep(0.005)
-        return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor("CALL", np.array([call, position], np.int32))]
-            )
-            for position in range(len(requests))
+        told = [
+            np.array([call, position, *request.inputs()[0].shape()], np.int32)
+            for position, request in enumerate(requests)
         ]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("CALL", one)]) for one in told]
 """
 INPUTS = """
 input { name: "FIXED" data_type: TYPE_FP32 dims: [ 1 ] }
@@ -60,7 +60,10 @@ OUTPUTS = 'output { name: "CALL" data_type: TYPE_INT32 dims: [ -1 ] }'
 
 @dataclass(frozen=True)
 class Arrival:
-    """A request: its rows, the sizes of its inputs, and what the batcher looks at."""
+    """A request: its rows, the sizes of its inputs, and what the batcher looks at.
+
+    0 rows are those of a model without a batch dimension.
+    """
 
     rows: int = 1
     sizes: Mapping[str, int] = field(default_factory=lambda: {"FIXED": 1})
@@ -68,19 +71,19 @@ class Arrival:
     timeout: int = 0  # microseconds
     parameters: Mapping[str, str] = field(default_factory=dict)
 
-    def infer(self, engine: Engine, model: str, name: str) -> tuple[int, int]:
-        """Send it, and wait for the answer: the number of the call, and the position in it."""
-        inputs = {key: np.zeros((self.rows, size), np.float32) for key, size in self.sizes.items()}
+    def infer(self, engine: Engine, model: str, name: str) -> tuple[int, int, str]:
+        """Send it, and wait for the answer: number of the call, position in it, name and shape."""
+        shapes = {key: (self.rows, size)[not self.rows :] for key, size in self.sizes.items()}
         result = engine.infer(
             model,
-            inputs,
+            {key: np.zeros(shape, np.float32) for key, shape in shapes.items()},
             request_id=name,
             priority=self.priority,
             timeout=self.timeout,
             parameters=dict(self.parameters),
         )
-        call, position = result["CALL"].tolist()
-        return call, position
+        call, position, *shape = result["CALL"].tolist()
+        return call, position, f"{name} {shape}"
 
 
 class Queue:
@@ -90,7 +93,7 @@ class Queue:
         self._engine = engine
         self._model = model
         self._pool = pool
-        self._sent: dict[str, Future[tuple[int, int]]] = {}
+        self._sent: dict[str, Future[tuple[int, int, str]]] = {}
 
     def send(self, arrival: Arrival, name: str = "") -> bool:
         """Send a request, and wait until it is queued; False if it was answered at once."""
@@ -104,17 +107,21 @@ class Queue:
 
     def outcome(self) -> tuple[list[list[str]], dict[str, str]]:
         """Wait for every answer: the requests of each call in their order, and all errors."""
-        executed: dict[tuple[int, int], str] = {}
+        executed: list[tuple[int, int, str]] = []
         errors: dict[str, str] = {}
         for name, answer in self._sent.items():
             try:
-                executed[answer.result(_PATIENCE)] = name
+                executed.append(answer.result(_PATIENCE))
             except InferenceError as error:
                 errors[name] = error.message
         calls: dict[int, list[str]] = {}
-        for (call, _), name in sorted(executed.items()):
-            calls.setdefault(call, []).append(name)
+        for call, _, told in sorted(executed):
+            calls.setdefault(call, []).append(told)
         return list(calls.values()), errors
+
+    def is_answered(self, name: str) -> bool:
+        """True if there is an answer to a request."""
+        return self._sent[name].done()
 
     def _waiting(self) -> int:
         found = re.search(

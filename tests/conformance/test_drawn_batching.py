@@ -62,6 +62,19 @@ POLICIES = [
 UNLIMITED = [policy for policy in POLICIES if "max_queue_size" not in policy]
 
 
+def configuration(
+    inputs: list[Any], batching: dict[str, Any] | None, largest: int
+) -> dict[str, Any]:
+    """Without ``batching`` there is no dynamic batcher."""
+    return {
+        "backend": "python",
+        "max_batch_size": largest,
+        "input": inputs,
+        "output": [{"name": "CALL", "data_type": "TYPE_INT32", "dims": [-1]}],
+        **({} if batching is None else {"dynamic_batching": batching}),
+    }
+
+
 @st.composite
 def configurations(draw: st.DrawFn) -> dict[str, Any]:
     """A configuration that takes any number of requests of the lowest priority."""
@@ -87,13 +100,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     inputs = draw(
         st.sampled_from([[FIXED], [OPEN], [RAGGED], [OPEN, RAGGED], [FIXED, MAYBE], [OPEN, MAYBE]])
     )
-    return {
-        "backend": "python",
-        "max_batch_size": largest,
-        "input": inputs,
-        "output": [{"name": "CALL", "data_type": "TYPE_INT32", "dims": [-1]}],
-        "dynamic_batching": batching,
-    }
+    return configuration(inputs, batching, largest)
 
 
 @st.composite
@@ -114,22 +121,183 @@ def arrivals(draw: st.DrawFn, config: dict[str, Any]) -> list[Arrival]:
     return [arrival(priority) for priority in [*chosen, *[LEVELS] * COUNT]]
 
 
+def one(size: int = 1, **more: Any) -> Arrival:
+    return Arrival(sizes={"OPEN": size}, **more)
+
+
+def of(*priorities: int) -> list[Arrival]:
+    return [Arrival(priority=priority) for priority in priorities]
+
+
+def levels(**more: Any) -> dict[str, Any]:
+    return {"priority_levels": LEVELS, "default_priority_level": 2, **more}
+
+
+def first_level(**policy: Any) -> dict[str, Any]:
+    return levels(priority_queue_policy={"1": policy})
+
+
+SIZES = [1, 1, 1, 2, 2, 2]
+ROWS = [Arrival(rows) for rows in (3, 5, 8, 1, 1, 6)]
+ONES = [Arrival()] * COUNT
+SHORT = [Arrival(timeout=timeout) for timeout in (0, 1, 0, 1, 1, 0)]
+OPTIONAL = [Arrival(sizes={"FIXED": 1} | more) for more in 2 * ({}, {"MAYBE": 1}, {"MAYBE": 1})]
+# Rules, inputs, what a configuration has, what its dynamic_batching has, and the requests.
+CASES: dict[str, tuple[str, list[Any], dict[str, Any] | None, list[Arrival]]] = {
+    "no batcher": ("one-at-a-time", [FIXED], None, ONES),
+    "rows": ("rows own-tensors delayed-scheduler", [FIXED], {}, ROWS),
+    "no batch dimension": ("no-batch-dimension", [FIXED], {}, [Arrival(0)] * COUNT),
+    "no batch dimension, delay": (
+        "no-batch-dimension",
+        [FIXED],
+        {"max_queue_delay_microseconds": FOREVER},
+        [Arrival(0)] * COUNT,
+    ),
+    "shapes": ("shapes own-tensors", [OPEN], {}, [one(size) for size in (1, 1, 2, 1, 1, 2)]),
+    "shapes of one of two": (
+        "shapes ragged",
+        [OPEN, RAGGED],
+        {},
+        [
+            Arrival(sizes={"OPEN": n, "RAGGED": m})
+            for n, m in zip(SIZES, [1, 2, 3] * 2, strict=True)
+        ],
+    ),
+    "ragged": (
+        "ragged own-tensors",
+        [RAGGED],
+        {},
+        [Arrival(sizes={"RAGGED": size}) for size in (1, 2, 3, 1, 2, 3)],
+    ),
+    "optional": ("optional", [FIXED, MAYBE], {}, OPTIONAL),
+    "preferred": ("preferred", [FIXED], {"preferred_batch_size": [2, 4]}, ONES),
+    "beyond preferred": ("beyond-preferred", [FIXED], {"preferred_batch_size": [4]}, ROWS[::-1]),
+    "preferred, and time": (
+        "preferred delay",
+        [FIXED],
+        {"preferred_batch_size": [COUNT], "max_queue_delay_microseconds": FOREVER},
+        ONES,
+    ),
+    "preferred, and no time": (
+        "delay",
+        [FIXED],
+        {"preferred_batch_size": [4], "max_queue_delay_microseconds": 1},
+        ONES,
+    ),
+    "priorities": ("priority", [FIXED], levels(), of(3, 1, 2, 1, 3, 2)),
+    "default priority": ("priority-default", [FIXED], levels(), of(3, 0, 1, 4, 2, 1)),
+    "no priorities": ("priority-ignored", [FIXED], {}, of(3, 1, 2, 1, 3, 2)),
+    "queue size": (
+        "queue-size priority-policy",
+        [FIXED],
+        first_level(max_queue_size=2),
+        of(1, 1, 1, 2, 1, 2, 2, 2),
+    ),
+    "size of the others": (
+        "queue-size priority-policy",
+        [FIXED],
+        levels(default_queue_policy={"max_queue_size": 1}, priority_queue_policy={"3": {}}),
+        of(1, 1, 2, 0, 3, 3, 3, 3),
+    ),
+    "reject": (
+        "reject priority-policy",
+        [FIXED],
+        first_level(default_timeout_microseconds=1),
+        of(1, 2, 1, 3, 2, 1),
+    ),
+    "delay": (
+        "delay-action priority-policy",
+        [FIXED],
+        first_level(
+            default_timeout_microseconds=FOREVER,
+            timeout_action="DELAY",
+            allow_timeout_override=True,
+        ),
+        [Arrival(priority=priority, timeout=1 if priority else 0) for priority in (1, 0, 1, 0, 1)]
+        + [Arrival(priority=1)],
+    ),
+    "override": (
+        "override reject",
+        [FIXED],
+        {
+            "default_queue_policy": {
+                "default_timeout_microseconds": FOREVER,
+                "allow_timeout_override": True,
+            }
+        },
+        SHORT,
+    ),
+    "override that lengthens": (
+        "override",
+        [FIXED],
+        {
+            "default_queue_policy": {
+                "default_timeout_microseconds": 1,
+                "allow_timeout_override": True,
+            }
+        },
+        [Arrival(timeout=FOREVER)] * COUNT,
+    ),
+    "no default to override": (
+        "override-of-zero",
+        [FIXED],
+        {"default_queue_policy": {"allow_timeout_override": True}},
+        SHORT,
+    ),
+    "no override": (
+        "override-of-zero",
+        [FIXED],
+        {"default_queue_policy": {"default_timeout_microseconds": FOREVER}},
+        SHORT,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(name, marks=pytest.mark.rule(*(f"4.5-{rule}" for rule in rules.split())))
+        for name, (rules, *_) in CASES.items()
+    ],
+)
+def test_a_rule(delayed: Engines, case: str) -> None:
+    _, inputs, batching, requests = CASES[case]
+    config = configuration(inputs, batching, 8 if requests[0].rows else 0)
+    delayed.same(lambda engine: together(engine, config, requests))
+
+
+@pytest.mark.rule("4.5-no-effect")
+def test_what_changes_nothing(delayed: Engines) -> None:
+    pinned = {"enable": False}
+    config = configuration([FIXED], {}, 4) | {
+        "optimization": {
+            "eager_batching": True,
+            "gather_kernel_buffer_threshold": 1,
+            "input_pinned_memory": pinned,
+            "output_pinned_memory": pinned,
+        }
+    }
+    calls, _ = delayed.same(lambda engine: together(engine, config, ONES))
+    assert [len(call) for call in calls] == [4, 2]
+
+
+def together(engine: Engine, config: dict[str, Any], requests: list[Arrival]) -> Any:
+    """Which of the requests that are all in the queue are executed together, and all errors."""
+    load(engine, MODEL_NAME, config)
+    taken = 0
+    with queueing(engine, MODEL_NAME) as queue:
+        with collected(engine, MODEL_NAME):
+            for request in requests:
+                taken += queue.send(request)
+                if taken == COUNT:
+                    break
+        return queue.outcome()
+
+
 @pytest.mark.rule("4.5-delayed-scheduler")
 @examples(14)
 @given(data=st.data())
 def test_which_requests_go_together(delayed: Engines, data: st.DataObject) -> None:
     config = data.draw(configurations(), label="configuration")
     requests = data.draw(arrivals(config), label="requests")
-
-    def body(engine: Engine) -> Any:
-        load(engine, MODEL_NAME, config)
-        taken = 0
-        with queueing(engine, MODEL_NAME) as queue:
-            with collected(engine, MODEL_NAME):
-                for request in requests:
-                    taken += queue.send(request)
-                    if taken == COUNT:
-                        break
-            return queue.outcome()
-
-    delayed.same(body)
+    delayed.same(lambda engine: together(engine, config, requests))
