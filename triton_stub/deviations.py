@@ -138,7 +138,8 @@ THREADS = Deviation(
     key="threads",
     what="instances",
     server="runs each in a process of its own, and loads them side by side",
-    stub="a thread each, with an import scope of its own, loaded one after another",
+    stub="a thread each, with an import scope of its own, loaded one after another; with "
+    '`isolation="process"`, a process each, as the server',
     why="`breakpoint()` and tracebacks work",
 )
 CRASH = Deviation(
@@ -146,12 +147,12 @@ CRASH = Deviation(
     what="`os._exit` or a segmentation fault in a model",
     server="loses the instance's process and says of every request that it is not healthy, until "
     "the model is loaded again",
-    stub="the test run ends",
+    stub='the test run ends; with `isolation="process"`, as the server',
     why="instances are threads",
 )
 LOST_PROCESS = Deviation(
     key="lost-process",
-    what="with `isolation=\"process\"`, a model's process that dies while it keeps a request that "
+    what='with `isolation="process"`, a model\'s process that dies while it keeps a request that '
     "`execute` has returned from, or in `auto_complete_config`",
     server="waits for its answer for ever",
     stub="an error that says so",
@@ -171,28 +172,29 @@ COMPUTED_IMPORTS = Deviation(
     "(`dataclass` of texts, `typing.get_type_hints`, `inspect.getsource`), inside `execute`",
     server="has the model's own",
     stub="those of the test run; an `import` and `importlib.import_module` find the model's "
-    "modules",
+    'modules; with `isolation="process"`, as the server',
     why="other models share the process",
 )
 WORKING_DIRECTORY = Deviation(
     key="working-directory",
     what="modules in the working directory, `sys.path[0]`",
     server="looks in its own working directory first",
-    stub="`sys.path` begins as that of the test run",
+    stub='`sys.path` begins as that of the test run; with `isolation="process"`, with the working '
+    "directory of the test run",
     why="tests are not run where a server is",
 )
 SIGNALS = Deviation(
     key="signals",
     what="`signal.signal` in `initialize`",
     server="lets it",
-    stub="`ValueError`: not the main thread",
+    stub='`ValueError`: not the main thread; with `isolation="process"`, as the server',
     why="the main thread is the tests'",
 )
 ENVIRONMENT = Deviation(
     key="environment",
     what="what a model writes to `os.environ`",
     server="keeps it in the instance's process",
-    stub="stays in the test run",
+    stub='stays in the test run; with `isolation="process"`, as the server',
     why="instances are threads",
 )
 GPU_WITHOUT_GPU = Deviation(
@@ -346,7 +348,7 @@ DAEMONS = Deviation(
     key="daemons",
     what="a daemon thread that outlives `finalize`",
     server="ends it with the process of its instance",
-    stub="a warning: it runs until the tests end",
+    stub='a warning: it runs until the tests end; with `isolation="process"`, as the server',
     why="instances are threads",
 )
 BIG_RESPONSE_PARAMETER = Deviation(
