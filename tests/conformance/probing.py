@@ -151,11 +151,14 @@ def expressions(text: str) -> list[Any]:
     return cases
 
 
-def marked(names: Iterable[str], rules: Mapping[str, str]) -> list[Any]:
-    """Cases by name; ``rules`` has, for each rule, the names of those that show it."""
+def marked(names: Iterable[str], rules: Mapping[str, str | Iterable[str]]) -> list[Any]:
+    """Cases by name; ``rules`` has, for each rule, the names of those that show it.
+
+    Names that have blanks are given one by one, others in one text.
+    """
     shown = {name: list[str]() for name in names}
     for rule, shown_by in rules.items():
-        for name in shown_by.split():
+        for name in shown_by.split() if isinstance(shown_by, str) else shown_by:
             shown[name].append(rule)
     return [pytest.param(name, marks=pytest.mark.rule(*ids)) for name, ids in shown.items()]
 

@@ -126,6 +126,7 @@ REFUSED_INPUTS = {
 }  # fmt: skip
 
 
+@pytest.mark.rule("4.2-order")
 @pytest.mark.parametrize("inputs", REFUSED_INPUTS.values(), ids=REFUSED_INPUTS)
 def test_refused_inputs(both_urls: tuple[str, str], inputs: list[Any]) -> None:
     assert infer(both_urls, document(*inputs)).status >= 400
@@ -174,6 +175,7 @@ REFUSED_FIELDS = {
 }
 
 
+@pytest.mark.rule("4.14-parameters")
 @pytest.mark.parametrize("fields", REFUSED_FIELDS.values(), ids=REFUSED_FIELDS)
 def test_refused_fields(both_urls: tuple[str, str], fields: dict[str, Any]) -> None:
     assert infer(both_urls, document(**fields)).status >= 400
@@ -239,6 +241,7 @@ def test_refused_blobs(both_urls: tuple[str, str], body: bytes, headers: dict[st
     assert infer(both_urls, body, headers).status >= 400
 
 
+@pytest.mark.rule("4.14-status")
 @pytest.mark.parametrize(
     "how",
     ["exception", "key", "silent", "exit", "chained", "triton_error", "model_exception", "tuple",
@@ -363,6 +366,7 @@ ANSWERED = {
 }  # fmt: skip
 
 
+@pytest.mark.rule("4.14-id", "4.14-order")
 @pytest.mark.parametrize(("body", "headers"), ANSWERED.values(), ids=ANSWERED)
 def test_answers(both_urls: tuple[str, str], body: bytes, headers: dict[str, str]) -> None:
     assert infer(both_urls, body, headers).status == 200
@@ -388,12 +392,14 @@ VALUES = [
 ]  # fmt: skip
 
 
+@pytest.mark.rule("4.14-json")
 @pytest.mark.parametrize(("datatype", "data"), VALUES, ids=repr)
 def test_json_values(both_urls: tuple[str, str], datatype: str, data: list[Any]) -> None:
     entry = tensor(datatype, datatype=datatype, shape=[len(data)], data=data)
     infer(both_urls, document(entry), model="types")
 
 
+@pytest.mark.newer("26.05", "core src/infer_request.cc, AddOriginalRequestedOutput")
 def test_output_twice(both_urls: tuple[str, str]) -> None:
     """Newer than the oracle: refused since r26.05, where 2.51 merges them.
 
@@ -466,6 +472,7 @@ def test_raw_binary_requests(both_urls: tuple[str, str], model: str, size: int) 
     same(both_urls, "POST", f"/v2/models/{model}/infer", bytes(size), {LENGTH: "0"})
 
 
+@pytest.mark.rule("4.14-parameters", "4.14-id")
 def test_parameters_reach_the_model(both_urls: tuple[str, str]) -> None:
     text = document(
         blob("IN", 4, datatype="FP16", shape=[1, 1, 2]),

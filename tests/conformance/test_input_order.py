@@ -29,7 +29,7 @@ def test_what_a_model_sees(engines: Engines, names: list[str]) -> None:
     assert {name.decode() for name in seen["values"]} == set(names)
 
 
-@pytest.mark.rule("2.5-input-order")
+@pytest.mark.rule("2.5-input-order", "4.2-hash-order")
 @examples(60)
 @given(names=picks)
 def test_which_fault_is_told(engines: Engines, names: list[str]) -> None:

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import event, given
-from probing import examples
+from probing import examples, marked
 
 from triton_stub.datatypes import BYTES, DATATYPES, Datatype, encode_bytes, from_name
 
@@ -94,18 +94,35 @@ ACCEPTED = {
     "an open size of 0": [filled("FIRST", "FP32", 2, 2, 0)],
     "open sizes of 0": [FIRST, filled("THIRD", "INT32", 1, 0, 2, 0)],
     "empty texts": [FIRST, Input("SECOND", "BYTES", (1, 2), bytes(8))],
+    "texts that are no UTF-8": [FIRST, Input("SECOND", "BYTES", (1, 2), b"\1\0\0\0\xff" * 2)],
+    "NaN": [FIRST._replace(data=b"\xff" * 24)],
 }
 
 
-@pytest.mark.parametrize("inputs", ACCEPTED.values(), ids=ACCEPTED)
-def test_accepted(both_urls: tuple[str, str], inputs: list[Input]) -> None:
-    assert same(both_urls, "shapes", inputs)[0] == 200
+ACCEPTED_RULES = {
+    "4.2-counted-only": ["an optional one in place of the required"],
+    "4.2-zero-sizes": ["an open size of 0", "open sizes of 0"],
+    "4.2-texts": ["empty texts"],
+    "4.4-input": ["open sizes of 0", "in another order", "all of them"],
+    "4.4-output": ["in another order", "all of them"],
+    "4.4-scalar": ["reshaped to nothing", "all of them"],
+    "4.2-batch-too-large": ["the largest batch"],
+    "4.14-order": ["all of them"],
+    "4.2-data-unchecked": ["texts that are no UTF-8", "NaN"],
+}
+
+
+@pytest.mark.parametrize("name", marked(ACCEPTED, ACCEPTED_RULES))
+def test_accepted(both_urls: tuple[str, str], name: str) -> None:
+    assert same(both_urls, "shapes", ACCEPTED[name])[0] == 200
 
 
 REFUSED = {
     "no inputs": [],
     "too many inputs": [FIRST._replace(name=name) for name in (*INPUTS, "X")],
     "unknown input": [FIRST, FIRST._replace(name="X")],
+    "the same input twice": [FIRST, FIRST],
+    "the same input twice, unknown neighbour": [SECOND._replace(name="X"), FIRST, FIRST],
     "only an unknown input": [FIRST._replace(name="X")],
     "no batch dimension": [filled("FIRST", "FP32", 2, 3)],
     "no dimension": [filled("FIRST", "FP32")],
@@ -116,6 +133,7 @@ REFUSED = {
     "one batch is 0": [FIRST, filled("SECOND", "BYTES", 0, 2)],
     "the other batch is 0": [filled("FIRST", "FP32", 0, 2, 1), SECOND],
     "batch of 0": [filled("FIRST", "FP32", 0, 2, 1)],
+    "batch of 0, and bytes": [filled("FIRST", "FP32", 0, 2, 1, extra=1)],
     "wrong datatype": [filled("FIRST", "INT32", 1, 2, 3)],
     "wrong datatype of the same size": [filled("THIRD", "FP32", 1, 1, 2, 1), FIRST],
     "bytes for numbers": [filled("FIRST", "BYTES", 1, 2, 3)],
@@ -141,13 +159,37 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("inputs", REFUSED.values(), ids=REFUSED)
+REFUSED_RULES = {
+    "4.2-prefix": [*REFUSED],
+    "4.2-duplicate-input": ["the same input twice", "the same input twice, unknown neighbour"],
+    "4.2-count": ["no inputs", "too many inputs"],
+    "4.2-too-many": ["too many inputs"],
+    "4.2-unknown-input": ["unknown input", "only an unknown input"],
+    "4.2-no-batch-dimension": ["no dimension", "no dimension, unknown neighbour"],
+    "4.2-batch-differs": ["batches differ", "batches differ, the other way", "one batch is 0"],
+    "4.2-batch-too-large": ["batch too large"],
+    "4.2-datatype": ["wrong datatype", "bytes for numbers", "numbers for bytes"],
+    "4.2-open-size": ["size left open", "size left open before a wrong one"],
+    "4.2-shape": ["wrong fixed size", "too few dimensions", "too many dimensions",
+                  "no batch dimension", "negative size"],
+    "4.2-byte-size": ["too few bytes", "too many bytes", "half a number",
+                      "too few bytes, reshaped"],
+    "4.2-texts": ["too few texts", "no texts", "too many texts", "length cut short",
+                  "rest after the texts"],
+    "4.2-last-text": ["text cut short", "first text too long"],
+    "4.2-empty-batch": ["batch of 0, and bytes"],
+    "4.2-order": ["no dimension, unknown neighbour", "size left open after a wrong one"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", marked(REFUSED, REFUSED_RULES))
 @pytest.mark.parametrize("request_id", ["", "x7"])
-def test_refused(both_urls: tuple[str, str], inputs: list[Input], request_id: str) -> None:
+def test_refused(both_urls: tuple[str, str], name: str, request_id: str) -> None:
     fields = {"id": request_id} if request_id else {}
-    assert same(both_urls, "shapes", inputs, **fields)[0] == 400
+    assert same(both_urls, "shapes", REFUSED[name], **fields)[0] == 400
 
 
+@pytest.mark.rule("4.3-unknown-output", "4.14-order")
 @pytest.mark.parametrize(
     "names", [["SEEN"], ["THIRD", "SEEN"], ["NO"], ["SEEN", "NO"], ["Z", "A"], ["FIRST"]], ids=str
 )
@@ -190,6 +232,7 @@ def drawn_inputs(draw: st.DrawFn, model: str, rows: int) -> list[Input]:
     return drawn
 
 
+@pytest.mark.rule("4.2-order", "4.2-hash-order")
 @examples(300)
 @given(data=st.data(), model=st.sampled_from(["shapes", "flat_shapes"]), rows=st.integers(0, 5))
 def test_any_request(
