@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ README = (ROOT / "README.md").read_text()
 EXAMPLES = ROOT / "tests" / "conformance" / "examples"
 
 CONFIG = """
-max_batch_size: 8
+max_batch_size: 16
 dynamic_batching {{ }}
 input [ {{ name: "{input}" data_type: TYPE_FP32 dims: {dims} }} ]
 output [ {{ name: "{output}" data_type: TYPE_FP32 dims: {out_dims} }} ]
@@ -94,6 +95,18 @@ def test_the_first_example(
     )
     exec(compile(blocks("python")[0], "README.md", "exec"), {})
     assert capsys.readouterr().out.count("[0. 0.") == 4
+
+
+def test_the_ensemble(pytester: pytest.Pytester, write_model: Callable[..., None]) -> None:
+    for name in ("classify", "classify_preprocess", "classify_postprocess"):
+        shutil.copytree(ROOT / "model_repository" / name, pytester.path / "model_repository" / name)
+    # A network of that name, which finds all classes alike.
+    tensors = {"input": "image", "output": "fc_out", "dims": "[ 224, 224, 3 ]"}
+    write_model("model_repository/resnet50", 1000, **tensors)
+    Image.new("RGB", (320, 240), "orange").save(pytester.path / "cat.jpg")
+    (example,) = (block for block in blocks("python") if "cat.jpg" in block)
+    result = pytester.runpython(pytester.makepyfile(example=example))
+    assert result.outlines == ["[[b'0' b'1' b'2' b'3' b'4']] [[0.001 0.001 0.001 0.001 0.001]]"]
 
 
 def test_your_own_model(pytester: pytest.Pytester, write_model: Callable[..., None]) -> None:
