@@ -11,12 +11,14 @@ import signal
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from triton_stub.errors import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import TextIO
 
     from triton_stub.server import Server
 
@@ -50,8 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--model-repository", action="append", default=[], metavar="PATH")
     serve.add_argument("--http-address", default="127.0.0.1", help="default: loopback only")
     serve.add_argument("--http-port", type=int, default=8000, help="0 takes a free port")
-    serve.add_argument("--model-control-mode", choices=("none", "explicit"), default="none")
-    serve.add_argument("--load-model", action="append", default=[], metavar="NAME")
+    serve.add_argument("--model-control-mode", choices=("none", "poll", "explicit"), default="none")
+    serve.add_argument(
+        "--repository-poll-secs", type=float, default=15.0, metavar="SECONDS",
+        help="how often to look for changes with --model-control-mode=poll (default: 15)",
+    )  # fmt: skip
+    serve.add_argument(
+        "--load-model", action="append", default=[], metavar="NAME",
+        help="with --model-control-mode=explicit: load this at the start; '*' are all models",
+    )  # fmt: skip
     serve.add_argument(
         "--exit-on-error", type=_boolean, default=False, metavar="true|false",
         help="stop when a model fails to load (default: false, unlike tritonserver)",
@@ -73,8 +82,41 @@ def _parser() -> argparse.ArgumentParser:
         "--exit-timeout-secs", type=float, default=30.0, metavar="SECONDS",
         help="how long models may take to finish their work when the server stops",
     )  # fmt: skip
-    serve.add_argument("--log-verbose", type=int, default=0, metavar="LEVEL")
+    serve.add_argument(
+        "--isolation", choices=("thread", "process"), default="thread",
+        help="where instances of models run (default: thread; tritonserver has processes)",
+    )  # fmt: skip
+    serve.add_argument(
+        "--cache-config", action="append", default=[], type=_cache_setting,
+        metavar="CACHE,SETTING=VALUE", help="for example local,size=1048576 (bytes)",
+    )  # fmt: skip
+    serve.add_argument("--rate-limit", choices=("execution_count", "off"), default="off")
+    serve.add_argument(
+        "--backend-directory", default="/opt/tritonserver/backends", metavar="PATH",
+        help="where backends that are written in Python are, a folder each",
+    )  # fmt: skip
+    _add_log_options(serve)
     return parser
+
+
+def _add_log_options(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--log-verbose", type=int, default=0, metavar="LEVEL")
+    for level in ("info", "warning", "error"):
+        serve.add_argument(f"--log-{level}", type=_boolean, default=True, metavar="true|false")
+    serve.add_argument("--log-format", choices=("default", "ISO8601"), default="default")
+    serve.add_argument(
+        "--log-file", metavar="PATH", help="where the log goes (default: the error stream)"
+    )
+
+
+def _cache_setting(text: str) -> tuple[str, str, str]:
+    cache, comma, setting = text.partition(",")
+    name, equals, value = setting.partition("=")
+    if not (cache and comma and name and equals):
+        raise argparse.ArgumentTypeError(
+            f"expected CACHE,SETTING=VALUE, such as local,size=1048576; got {text!r}"
+        )
+    return cache, name, value
 
 
 def _boolean(text: str) -> bool:
@@ -84,11 +126,19 @@ def _boolean(text: str) -> bool:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from triton_stub.server import Server  # `--help` need not load numpy
+    from triton_stub.server import LogFormat, Server  # `--help` need not load numpy
 
     repositories = [*arguments.repository, *arguments.model_repository]
     if not repositories:
         raise ValueError("no model repository given; for example: triton-stub serve models")
+    explicit = arguments.model_control_mode == "explicit"
+    if arguments.load_model and not explicit:
+        raise ValueError(  # in tritonserver's words (server ``src/command_line_parser.cc``)
+            "Error: Use of '--load-model' requires setting '--model-control-mode=explicit' as well."
+        )
+    caches: dict[str, dict[str, str]] = {}
+    for cache, setting, value in arguments.cache_config:
+        caches.setdefault(cache, {})[setting] = value
     server = Server(
         repositories,
         model_control_mode=arguments.model_control_mode,
@@ -99,9 +149,28 @@ def _serve(arguments: argparse.Namespace) -> int:
         load_timeout=arguments.load_timeout_secs,
         response_timeout=arguments.response_timeout_secs,
         exit_timeout=arguments.exit_timeout_secs,
-        log_verbose=arguments.log_verbose > 0,
-        echo_log=sys.stderr,
+        isolation=arguments.isolation,
+        cache_config=caches,
+        rate_limiter_mode=arguments.rate_limit,
+        backend_directory=arguments.backend_directory,
+        log_verbose=arguments.log_verbose,
+        log_format=LogFormat[arguments.log_format.upper()],
     )
+    with contextlib.ExitStack() as closing:
+        server.log().echo(*_log_output(arguments, closing))
+        return _run(server, arguments)
+
+
+def _log_output(arguments: argparse.Namespace, closing: contextlib.ExitStack) -> tuple[TextIO, str]:
+    """Where the log goes, and the first letters of the lines that go there."""
+    levels = (arguments.log_info, arguments.log_warning, arguments.log_error)
+    letters = "".join(letter for letter, wanted in zip("IWE", levels, strict=True) if wanted)
+    if not arguments.log_file:
+        return sys.stderr, letters
+    return closing.enter_context(Path(arguments.log_file).open("a", encoding="utf-8")), letters
+
+
+def _run(server: Server, arguments: argparse.Namespace) -> int:
     print("loading models, Ctrl-C stops the server", flush=True)
     try:
         with server:
@@ -112,7 +181,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             # Whoever reads this may send the signal at once.
             with contextlib.suppress(KeyboardInterrupt):
                 print(f"Started HTTPService at {endpoint.http_url}", flush=True)
-                threading.Event().wait()
+                _follow(server, arguments)
             print(
                 "stopping: requests in flight are answered first; Ctrl-C ends it at once",
                 flush=True,
@@ -121,6 +190,21 @@ def _serve(arguments: argparse.Namespace) -> int:
         print("triton-stub: stopped while the models were loading", file=sys.stderr)
         return 1
     return 0
+
+
+def _follow(server: Server, arguments: argparse.Namespace) -> NoReturn:
+    """Until a signal: nothing, or look for changes of the repositories."""
+    polls = arguments.model_control_mode == "poll" and arguments.repository_poll_secs > 0
+    never = threading.Event()
+    while True:
+        never.wait(arguments.repository_poll_secs if polls else None)
+        server.load_errors.clear()
+        try:
+            server.poll_model_repository()
+        except ServerError as error:  # such as a repository that is gone for a while
+            print(f"triton-stub: {error}", file=sys.stderr, flush=True)
+        for name, error in server.load_errors.items():
+            print(_explain(name, error), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -65,6 +65,11 @@ class Process:
                 return f"http://{line.split()[-1]}"
         raise AssertionError(self.process.stderr.read())
 
+    def end_when_ready(self):
+        """Wait until the port is open, and end it."""
+        self.url()
+        return self.end(signal.SIGTERM)
+
     def end(self, *signals):
         """Send signals; returns exit code, and all that was printed and logged."""
         for number in signals:
@@ -174,7 +179,11 @@ BREAKAGES = {
         CONFIG,
         ["SystemExit: 3", "exits/1/model.py(2): <module>", "first line under 'At:'"],
     ),
-    "feature": (DOUBLE, f"{CONFIG} sequence_batching {{ }}", ["sequence_batching", "native"]),
+    "feature": (
+        DOUBLE,
+        f'{CONFIG} model_repository_agents {{ agents {{ name: "a" }} }}',
+        ["model_repository_agents", "native"],
+    ),
     "garbled": (DOUBLE, "nonsense: 1", ["garbled/config.pbtxt:1:1", "nonsense"]),
     "import": (
         "import no_such_module\n",
@@ -264,7 +273,16 @@ def test_exit_on_error(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["serve", "--exit-on-error=maybe"], ["serve", "--http-port=http"], ["fly"]]
+    "arguments",
+    [
+        [],
+        ["serve", "--exit-on-error=maybe"],
+        ["serve", "--http-port=http"],
+        ["serve", "--cache-config=size=1"],
+        ["serve", "--cache-config=local,size"],
+        ["serve", "--model-control-mode=sometimes"],
+        ["fly"],
+    ],
 )
 def test_arguments_that_make_no_sense(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -297,6 +315,58 @@ def test_explicit_control_and_two_repositories(tmp_path, serve):
         "a",
         "c",
     ]
+
+
+def test_models_to_load_need_explicit_control(tmp_path, capsys):
+    assert exit_code(tmp_path, "--load-model=a") == 1
+    assert capsys.readouterr().err == (
+        "triton-stub: Error: Use of '--load-model' requires setting "
+        "'--model-control-mode=explicit' as well.\n"
+    )
+
+
+def test_polling(tmp_path, serve):
+    write_model(tmp_path / "models", "a")
+    process = serve(tmp_path / "models", "--model-control-mode=poll", "--repository-poll-secs=0.05")
+    url = process.url()
+    assert infer(url, "a") == [2]
+    write_model(tmp_path / "new", "b")
+    (tmp_path / "new" / "b").rename(tmp_path / "models" / "b")
+    write_model(tmp_path / "new", "c", BROKEN)
+    (tmp_path / "new" / "c").rename(tmp_path / "models" / "c")
+    ready = 400
+    while ready != 200:
+        with contextlib.suppress(urllib.error.HTTPError):
+            ready = urllib.request.urlopen(f"{url}/v2/models/b/ready", None, TIMEOUT).status
+    assert infer(url, "b") == [2]
+    while "model 'c' is not served:\n" not in process.process.stderr.readline():
+        pass
+    code, _, _ = process.end(signal.SIGINT)
+    assert code == 0
+
+
+def test_where_the_log_goes_and_what_of_it(tmp_path, serve):
+    write_model(tmp_path / "models")
+    log = tmp_path / "server.log"
+    serve(tmp_path / "models", f"--log-file={log}", "--log-format=ISO8601").end_when_ready()
+    assert "successfully loaded 'model'" in log.read_text()
+    before = log.read_text()
+    process = serve(tmp_path / "models", f"--log-file={log}", "--log-info=false")
+    _, _, printed = process.end_when_ready()
+    assert log.read_text() == before
+    assert printed == ""
+
+
+def test_models_in_processes_with_a_cache(tmp_path, serve):
+    write_model(tmp_path, config=f"{CONFIG} response_cache {{ enable: true }}")
+    process = serve(tmp_path, "--isolation=process", "--cache-config=local,size=1048576")
+    url = process.url()
+    assert infer(url) == infer(url) == [2]
+    with urllib.request.urlopen(f"{url}/v2/models/model/stats", None, TIMEOUT) as answer:
+        (row,) = json.load(answer)["model_stats"]
+    assert (row["inference_count"], row["execution_count"]) == (1, 1)
+    assert row["inference_stats"]["cache_hit"]["count"] == 1
+    process.end(signal.SIGTERM)
 
 
 def test_help_needs_no_numpy():
