@@ -415,6 +415,67 @@ def test_an_engine_that_there_is_not(project, name, hint):
     run(project, "--triton-engine=stub").assert_outcomes(passed=1)
 
 
+DIES = """
+import os, signal
+import numpy as np
+import pytest
+from triton_stub import InferenceError
+MARK
+def test_it(triton):
+    assert triton.infer("m", x=np.ones((1, 2), np.float32))["y"].any()
+    with pytest.raises(InferenceError, match="Stub process 'm_0' is not healthy."):
+        triton.infer("m", x=np.full((1, 2), 7, np.float32))
+
+def test_after_it(triton):
+    with pytest.raises(InferenceError, match="Stub process 'm_0' is not healthy."):
+        triton.infer("m", x=np.ones((1, 2), np.float32))
+"""
+DEADLY = MODEL.replace('raise ValueError("no sevens")', "import os; os.abort()")
+
+
+@pytest.mark.parametrize("way", ["option", "ini", "marker"])
+def test_a_model_whose_process_dies(project, way):
+    write_model(project.path / "models", source=DEADLY)
+    mark = "pytestmark = pytest.mark.triton(isolation='process')" if way == "marker" else ""
+    project.makepyfile(DIES.replace("MARK", mark))
+    ini = "[pytest]\ntriton_repository = models\n"
+    project.makeini(ini + ("triton_isolation = process" if way == "ini" else ""))
+    options = ["--triton-isolation=process"] if way == "option" else []
+    run(project, *options).assert_outcomes(passed=2)
+
+
+def test_the_marker_wins_over_the_option(project):
+    write_model(project.path / "models")
+    project.makeini("[pytest]\ntriton_repository = models")
+    project.makepyfile(
+        HEAD
+        + """
+@pytest.mark.triton(isolation="thread")
+def test_it(triton):
+    assert triton.server.options.isolation == "thread"
+
+def test_another(triton):
+    assert triton.server.options.isolation == "process"
+"""
+    )
+    run(project, "--triton-isolation=process").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("way", ["option", "ini", "marker"])
+def test_an_isolation_that_there_is_not(project, way):
+    mark = "@pytest.mark.triton(isolation='fork')" if way == "marker" else ""
+    project.makepyfile(f"import pytest\n{mark}\ndef test_it(triton): ...")
+    project.makeini("[pytest]\n" + ("triton_isolation = fork" if way == "ini" else ""))
+    result = run(project, *(["--triton-isolation=fork"] if way == "option" else []))
+    told = {
+        "option": "ERROR: --triton-isolation=fork",
+        "ini": "ERROR: ini option triton_isolation = fork",
+        "marker": "*@pytest.mark.triton, isolation=fork",
+    }[way]
+    lines = result.stdout if way == "marker" else result.stderr
+    lines.fnmatch_lines([f"{told}: expected thread or process*"])
+
+
 FAILS = (
     HEAD
     + """
@@ -503,7 +564,9 @@ def test_help(project):
     result = run(project, "--help")
     result.stdout.fnmatch_lines(["*--triton-engine=stub?native*", "*triton_models*"])
     result = run(project, "--markers")
-    result.stdout.fnmatch_lines(["@pytest.mark.triton([*], repository=None, models=None): *"])
+    result.stdout.fnmatch_lines(
+        ["@pytest.mark.triton([*], repository=None, models=None, isolation=None): *"]
+    )
     result = run(project, "--fixtures")
     result.stdout.fnmatch_lines(["triton ?session scope? *", "*A Triton that serves *"])
 

@@ -20,7 +20,7 @@ from triton_stub.datatypes import BYTES
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from triton_stub.datatypes import Array
 
@@ -29,6 +29,12 @@ _HEAD = struct.Struct("=BQQIQ")
 _BUFFERED = 1 << 16
 # Bytes from which an array goes beside the pickle and not in it.
 _APART = 1 << 15
+_PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (bytes, bytes.__bytes__),
+)
 _OURS = (errors.__name__,)  # where StatusCode, a number, has its place
 
 
@@ -136,9 +142,9 @@ class _PlainPickler(pickle.Pickler):
     """
 
     def reducer_override(self, value: Any) -> Any:
-        for plain in (str, int, float, bytes):
+        for plain, value_of in _PLAIN:
             if isinstance(value, plain) and getattr(type(value), "__module__", "") not in _OURS:
-                return plain, (plain.__getnewargs__(value)[0],)  # type: ignore[attr-defined]
+                return plain, (value_of(value),)
         return NotImplemented
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from triton_stub.testing.pool import SKIPPED, EnginePool
-from triton_stub.testing.spec import MARKER, EngineSpec, engine_name, read_spec, timeout
+from triton_stub.testing.spec import MARKER, EngineSpec, engine_name, isolation, read_spec, timeout
 from triton_stub.testing.tracebacks import hide_own_frames
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail where a test would be skipped because there is no real tritonserver",
     )
     group.addoption(
+        "--triton-isolation",
+        metavar="thread|process",
+        help="where the stub runs instances of models: in threads of this process (default), for "
+        "breakpoint() and tracebacks, or in a process each, as the real server",
+    )
+    group.addoption(
         "--triton-timeout",
         metavar="SECONDS",
         type=float,
@@ -51,15 +57,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "600, 300 and 30)",
     )
     parser.addini("triton_engine", "as --triton-engine", default="stub")
+    parser.addini("triton_isolation", "as --triton-isolation", default="thread")
     parser.addini("triton_repository", "as --triton-repository, relative to the rootdir")
     parser.addini("triton_models", "models to load (default: all)", type="args")
     parser.addini("triton_timeout", "as --triton-timeout")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; refuse an engine that there is not."""
+    """Register the marker; refuse an engine and an isolation that there is not."""
     config.addinivalue_line("markers", MARKER)
     engine_name(config)
+    isolation(config)
     pool = EnginePool(
         config.rootpath, require=config.getoption("triton_require"), timeout=timeout(config)
     )

@@ -82,7 +82,12 @@ class EnginePool:
         if spec.engine == "stub":
             from triton_stub.engines.stub import StubEngine
 
-            return StubEngine(spec.repository, models=spec.models, timeout=self._timeout)
+            return StubEngine(
+                spec.repository,
+                models=spec.models,
+                timeout=self._timeout,
+                isolation=spec.isolation,
+            )
         from triton_stub.engines.environment import NativeEnvironment, NativeEnvironmentError
         from triton_stub.engines.native import NativeEngine
 

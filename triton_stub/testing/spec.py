@@ -12,24 +12,33 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from triton_stub.core.host import Isolation
+
 MARKER = (
-    "triton(*, repository=None, models=None): what the fixture `triton` serves to this test. "
+    "triton(*, repository=None, models=None, isolation=None): what the fixture `triton` serves to "
+    "this test. "
     "repository: folder of models, relative to the test file; that of the command line or the ini "
-    "file unless given. models: list of the models to load; all unless given."
+    "file unless given. models: list of the models to load; all unless given. isolation: thread or "
+    "process, in which instances run; as for all tests unless given."
 )
 ENGINES = ("stub", "native")
+ISOLATIONS: tuple[Isolation, ...] = ("thread", "process")
 _DEFAULT_REPOSITORY = "model_repository"
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What tells one engine from another; ``models`` None loads all."""
+    """What tells one engine from another; ``models`` None loads all.
+
+    ``isolation`` is where instances of the stub run; those of the real server have processes.
+    """
 
     engine: str
     repository: Path
     models: tuple[str, ...] | None
     # For error texts: who named the repository.
     source: str = field(compare=False)
+    isolation: Isolation = "thread"
 
 
 def engine_name(config: pytest.Config) -> str:
@@ -43,6 +52,20 @@ def engine_name(config: pytest.Config) -> str:
     if name == "container" or "://" in name:
         hint = "; containers and URLs are not among the engines of this release"
     raise pytest.UsageError(f"{source}{name}: expected {' or '.join(ENGINES)}{hint}")
+
+
+def isolation(config: pytest.Config) -> Isolation:
+    """Where instances of the stub run in this test run; UsageError if that is nowhere."""
+    option = config.getoption("triton_isolation")
+    source = "--triton-isolation=" if option else "ini option triton_isolation = "
+    return _isolation(option or config.getini("triton_isolation"), source)
+
+
+def _isolation(name: object, source: str) -> Isolation:
+    for known in ISOLATIONS:
+        if name == known:
+            return known
+    raise pytest.UsageError(f"{source}{name}: expected {' or '.join(ISOLATIONS)}")
 
 
 def timeout(config: pytest.Config) -> float | None:
@@ -64,12 +87,14 @@ def read_spec(config: pytest.Config, mark: pytest.Mark | None, folder: Path) -> 
 
     Raises UsageError with what is wrong with the marker.
     """
-    repository, models = (None, None) if mark is None else _read_mark(mark)
+    repository, models, where = (None, None, None) if mark is None else _read_mark(mark)
     if models is None and repository is None:
         # A marker that names a repository means another one than the ini file.
         models = tuple(config.getini("triton_models")) or None
     path, source = _repository(config, repository, folder)
-    return EngineSpec(engine_name(config), path.resolve(), models, source)
+    return EngineSpec(
+        engine_name(config), path.resolve(), models, source, where or isolation(config)
+    )
 
 
 def _repository(
@@ -84,25 +109,30 @@ def _repository(
     return config.rootpath / _DEFAULT_REPOSITORY, ""
 
 
-def _read_mark(mark: pytest.Mark) -> tuple[str | os.PathLike[str] | None, tuple[str, ...] | None]:
+def _read_mark(
+    mark: pytest.Mark,
+) -> tuple[str | os.PathLike[str] | None, tuple[str, ...] | None, Isolation | None]:
     unknown = [
         *map(repr, mark.args),
-        *(key for key in mark.kwargs if key not in ("repository", "models")),
+        *(key for key in mark.kwargs if key not in ("repository", "models", "isolation")),
     ]
     if unknown:
         raise pytest.UsageError(
             f"@pytest.mark.triton does not take {', '.join(unknown)}; expected "
-            "@pytest.mark.triton(*, repository=None, models=None)"
+            "@pytest.mark.triton(*, repository=None, models=None, isolation=None)"
         )
     repository, models = mark.kwargs.get("repository"), mark.kwargs.get("models")
     if not isinstance(repository, str | os.PathLike | None):
         raise pytest.UsageError(
             f"@pytest.mark.triton(repository={repository!r}): expected the path of a folder"
         )
+    where = mark.kwargs.get("isolation")
+    if where is not None:
+        where = _isolation(where, "@pytest.mark.triton, isolation=")
     if models is None:
-        return repository, None
+        return repository, None, where
     if isinstance(models, str) or not isinstance(models, Sequence):
         raise pytest.UsageError(
             f"@pytest.mark.triton(models={models!r}): expected a list, such as ['resnet50']"
         )
-    return repository, tuple(models)
+    return repository, tuple(models), where
