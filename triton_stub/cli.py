@@ -201,8 +201,8 @@ def _follow(server: Server, arguments: argparse.Namespace) -> NoReturn:
         server.load_errors.clear()
         try:
             server.poll_model_repository()
-        except ServerError as error:  # such as a repository that is gone for a while
-            print(f"triton-stub: {error}", file=sys.stderr, flush=True)
+        except ServerError as problem:  # such as a repository that is gone for a while
+            print(f"triton-stub: {problem}", file=sys.stderr, flush=True)
         for name, error in server.load_errors.items():
             print(_explain(name, error), file=sys.stderr, flush=True)
 
