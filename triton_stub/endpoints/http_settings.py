@@ -56,7 +56,8 @@ def _given(asked: Any, name: str) -> Any:
 
 
 def _level(value: Any) -> int:
-    return (http_json.as_unsigned(value) + 2**31) % _UINT32 - 2**31  # an int of 32 bits
+    # An int of 32 bits; what is below 0 counts as 0 (common ``logging.h``).
+    return max(0, (http_json.as_unsigned(value) + 2**31) % _UINT32 - 2**31)
 
 
 def _format(value: Any) -> str:
