@@ -104,7 +104,7 @@ def _let_flow(config: Any, tensors: dict[str, _Tensor]) -> None:
     for tensor in config.input:
         if tensor.name not in tensors:
             raise ConfigError(
-                f"ensemble input '{tensor.name}' for ensemble {config.name} is not used"
+                f"ensemble input '{tensor.name}' for ensemble {config.name}' is not used"
             )
         tensors[tensor.name].ready = True
         queue.append(tensors[tensor.name])
@@ -118,7 +118,7 @@ def _let_flow(config: Any, tensors: dict[str, _Tensor]) -> None:
 def _check_written(name: str, tensors: dict[str, _Tensor], ensemble: str) -> None:
     if name not in tensors:
         # The quotes are the server's.
-        raise ConfigError(f"ensemble output '{name}' for ensemble {ensemble} is not used")
+        raise ConfigError(f"ensemble output '{name}' for ensemble {ensemble}' is not used")
     if tensors[name].ready:
         return
     seen: set[str] = set()

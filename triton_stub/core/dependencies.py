@@ -224,11 +224,12 @@ class Dependencies:
         """Say of ensembles what they lack."""
         for name in sorted(names):
             node = self.nodes[name]
-            missing = sorted(step for step in node.steps if step not in self.nodes)
-            if missing and node.error is None:
+            # The text has room for more, but is made of the first that is found.
+            missing = next((step for step in node.steps if step not in self.nodes), None)
+            if missing is not None and node.error is None:
                 node.error = LoadError(
                     f"ensemble {name} contains models that are not available or ambiguous: "
-                    f"{', '.join(missing)}",
+                    f"{missing}",
                     StatusCode.INVALID_ARG,
                 )
         for name in sorted(names):
