@@ -211,6 +211,21 @@ EXECUTION_ENVIRONMENT = Deviation(
     stub="ignored with a warning",
     why="the model runs in the environment of the tests",
 )
+RATE_LIMITS = Deviation(
+    key="rate-limits",
+    what='`rate_limiter` of an `instance_group`, with `rate_limiter_mode="execution_count"`',
+    server="lets an instance execute when it gets its resources, by priority, and refuses a model "
+    "that wants more of one than there is",
+    stub="ignored with a warning",
+    why="not yet imitated",
+)
+ALL_PASSIVE = Deviation(
+    key="all-passive",
+    what="a request to a model whose instance groups are all `passive`",
+    server="waits for an instance for ever",
+    stub="an error that says so",
+    why="a test must not hang",
+)
 FAILED_WARMUP = Deviation(
     key="failed-warmup",
     what="a sample of `model_warmup` that fails",

@@ -1,5 +1,7 @@
 """One request at a time, in the order in which they came, and an end that forgets nobody."""
 
+import queue
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,6 +12,13 @@ from triton_stub.core.default_scheduler import DefaultScheduler
 from triton_stub.errors import InferenceError, StatusCode
 
 TIMEOUT = 60
+
+
+def wait_until(condition):
+    until = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -35,6 +44,27 @@ def test_an_exact_batch_of_more_is_refused(scheduler):
         scheduler.put_batch([pending(), pending()])
     scheduler.close()
     assert scheduler.next_batch() is None
+
+
+def test_the_instance_that_has_been_idle_for_longest_comes_first(scheduler):
+    taken = queue.SimpleQueue()
+
+    def work(instance):
+        while (batch := scheduler.next_batch(instance)) is not None:
+            taken.put((instance, batch))
+
+    with ThreadPoolExecutor(3) as pool:
+        for instance in range(3):
+            pool.submit(work, instance)
+            wait_until(lambda count=instance + 1: len(scheduler._idle) == count)
+        requests = [pending() for _ in range(7)]
+        order = []
+        for request in requests:
+            scheduler.put(request)
+            order.append(taken.get(timeout=TIMEOUT))
+            wait_until(lambda: len(scheduler._idle) == 3)
+        scheduler.close()
+    assert order == [(number % 3, [request]) for number, request in enumerate(requests)]
 
 
 def test_what_is_queued_is_executed_before_the_end(scheduler):

@@ -48,19 +48,19 @@ class BackendModel(ServedModel):
         self._settings = settings
         self._validator = Validator(settings.config)
         self._specs = self._instance_specs()
+        self._active = sum(not spec.is_passive for spec in self._specs)
         self._scheduler = self._new_scheduler()
+        # For passive instances: nothing ever comes, but the end.
+        self._nothing = DefaultScheduler(BatchPolicy(self.config))
         self._workers: list[Worker] = []
         self._cache = self._new_cache()
 
     def load(self) -> None:
         """Start every instance; LoadError, and nothing left running, if one fails."""
         check_supported(self.config)
-        warn_of_ignored(self.config, self._log)
+        warn_of_ignored(self.config, self._log, rate_limited=self._server.rate_limited)
         self.show_metrics()
-        self._workers = [
-            Worker(spec, self.config, self._scheduler, self.statistics, self._server, number=number)
-            for number, spec in enumerate(self._specs)
-        ]
+        self._workers = self._new_workers()
         try:
             for worker in self._workers:
                 worker.start()
@@ -85,6 +85,7 @@ class BackendModel(ServedModel):
     def close(self) -> None:
         """Take no more requests; those in the queue are still executed."""
         self._scheduler.close()
+        self._nothing.close()
 
     def unload(self, timeout: float | None = None, *, since: float | None = None) -> bool:
         """Answer what is queued, run ``finalize`` in every instance, and stop.
@@ -157,8 +158,8 @@ class BackendModel(ServedModel):
             )
 
     def hosts(self) -> list[InstanceHost]:
-        """What its instances see of the server."""
-        return [worker.host for worker in self._workers]
+        """What the instances that execute see of the server."""
+        return [worker.host for worker in self._workers[: self._active]]
 
     def enqueue(self, pending: Pending) -> None:
         """Queue one request that was prepared; InferenceError if it is refused."""
@@ -188,6 +189,13 @@ class BackendModel(ServedModel):
     def prepare(self, request: InferenceRequest) -> Pending:
         """Validate one request; InferenceError if it is refused."""
         validated = self._validator.validate(request)
+        if not self._active:
+            raise InferenceError(
+                deviations.ALL_PASSIVE.text(
+                    f"all instance groups of model '{self.name}' are passive",
+                    "Leave passive out of one of them.",
+                )
+            )
         new_responses = Responses if self._cache is None else self._cache.new_responses
         answer = new_responses(self._server.response_timeout, self.where)
         return self.traced(Pending(request, validated, self._server.clock.now(), answer))
@@ -204,7 +212,7 @@ class BackendModel(ServedModel):
             return SequenceBatcher(
                 self.config,
                 policy,
-                len(self._specs),
+                self._active,
                 drop=self._drop,
                 warn=lambda text: self._log.note(LogLevel.WARNING, text),
                 clock=clock,
@@ -215,7 +223,7 @@ class BackendModel(ServedModel):
             policy,
             queue=PriorityQueue.of(self.config.dynamic_batching),
             clock=clock,
-            instances=len(self._specs),
+            instances=self._active,
             drop=self._drop,
         )
 
@@ -236,6 +244,15 @@ class BackendModel(ServedModel):
         if (trace := pending.answer.trace) is not None:
             trace.ended()
 
+    def _new_workers(self) -> list[Worker]:
+        # Those first that execute.
+        specs = sorted(self._specs, key=lambda spec: spec.is_passive)
+        queues = [self._nothing if spec.is_passive else self._scheduler for spec in specs]
+        return [
+            Worker(spec, self.config, queue, self.statistics, self._server, number=number)
+            for number, (spec, queue) in enumerate(zip(specs, queues, strict=True))
+        ]
+
     def _instance_specs(self) -> list[InstanceSpec]:
         kinds = model_config.schema().ModelInstanceGroup.Kind
         version_directory = self._directory / str(self.version)
@@ -252,6 +269,7 @@ class BackendModel(ServedModel):
                 device_id=device_id,
                 decoupled=self.decoupled,
                 model_directory=self._directory,
+                is_passive=group.passive,
             )
             for group in self.config.instance_group
             for index in range(group.count)

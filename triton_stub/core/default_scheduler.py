@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 from triton_stub.core.scheduler import OnceScheduler
@@ -19,15 +20,19 @@ if TYPE_CHECKING:
 
 
 class DefaultScheduler(OnceScheduler):
-    """A queue that lets an instance wait in C.
+    """A queue that gives each request to the instance that has been idle for longest.
 
-    With a small model the way from thread to thread is most of what a request costs.
+    Instances wait in C, each for itself: with a small model the way from thread to thread is most
+    of what a request costs.
     """
 
     def __init__(self, policy: BatchPolicy) -> None:
         super().__init__(policy)
-        # None is the end, for whichever instance comes next.
-        self._waiting: queue.SimpleQueue[list[Pending] | None] = queue.SimpleQueue()
+        # What no instance is idle for, and who is; one of the two is empty. None is the end.
+        self._waiting: deque[list[Pending]] = deque()
+        self._idle: deque[queue.SimpleQueue[list[Pending] | None]] = deque()
+        self._own: dict[int, queue.SimpleQueue[list[Pending] | None]]
+        self._own = defaultdict(queue.SimpleQueue)
         self._collected: list[list[Pending]] = []
         self._closing = threading.Lock()
         self._changed = threading.Condition(self._closing)
@@ -37,7 +42,7 @@ class DefaultScheduler(OnceScheduler):
         with self._closing:
             self._refuse_if_closed(pending)
             if self._held is None:
-                self._waiting.put([pending])
+                self._give([pending])
             else:
                 self._collected.append([pending])
                 self._note_queued()
@@ -47,12 +52,16 @@ class DefaultScheduler(OnceScheduler):
         self._check(batch)
         self.put(batch[0])
 
-    def next_batch(self, instance: int = 0) -> list[Pending] | None:  # noqa: ARG002 - another's
+    def next_batch(self, instance: int = 0) -> list[Pending] | None:
         """Wait for the next request; None when the queue is closed and nothing is left to do."""
-        batch = self._waiting.get()
-        if batch is None:
-            self._waiting.put(None)
-        return batch
+        with self._closing:
+            if self._waiting:
+                return self._waiting.popleft()
+            if self._closed:
+                return None
+            own = self._own[instance]
+            self._idle.append(own)
+        return own.get()
 
     def close(self) -> None:
         """Take no more requests; those in the queue are still executed, also if they are held."""
@@ -61,16 +70,23 @@ class DefaultScheduler(OnceScheduler):
                 self._held = None
                 self._go_on()
                 self._closed = True
-                self._waiting.put(None)
+                while self._idle:
+                    self._idle.popleft().put(None)
 
     def drain(self) -> list[Pending]:
         """Empty the queue, which is closed: the requests that nobody will execute."""
-        left: list[Pending] = []
-        while (batch := self.next_batch()) is not None:
-            left += batch
+        with self._closing:
+            left = [pending for batch in self._waiting for pending in batch]
+            self._waiting.clear()
         return left
+
+    def _give(self, batch: list[Pending]) -> None:
+        if self._idle:
+            self._idle.popleft().put(batch)
+        else:
+            self._waiting.append(batch)
 
     def _go_on(self) -> None:
         for batch in self._collected:
-            self._waiting.put(batch)
+            self._give(batch)
         self._collected.clear()

@@ -177,11 +177,14 @@ def check_supported(config: Any) -> None:
         )
 
 
-def warn_of_ignored(config: Any, log: Log) -> None:
-    """Say what is ignored: deviations.EXECUTION_ENVIRONMENT."""
+def warn_of_ignored(config: Any, log: Log, *, rate_limited: bool = False) -> None:
+    """Say what is ignored: deviations.EXECUTION_ENVIRONMENT, and deviations.RATE_LIMITS."""
     ignored = {
         "EXECUTION_ENV_PATH is ignored: the model runs in the environment of this process": (
             "EXECUTION_ENV_PATH" in config.parameters
+        ),
+        "rate limits are ignored: instances execute as soon as they are idle": (
+            rate_limited and any(group.HasField("rate_limiter") for group in config.instance_group)
         ),
     }
     for text, is_asked in ignored.items():

@@ -142,7 +142,7 @@ class Worker:
         )
         try:
             self._executor.load()
-            if self._config.model_warmup:
+            if self._config.model_warmup and not self._spec.is_passive:
                 self._warm_up()
         except BaseException as error:  # noqa: BLE001 - it is raised where the model is loaded
             self.ready.set_exception(error)

@@ -38,7 +38,8 @@ class InstanceSpec:
     """Where an instance runs and what its model is told: the ``args`` of ``initialize``.
 
     ``model_directory`` is the folder of the file's folder unless given. ``backend_of`` is the
-    folder of the model's version where the file is that of a backend.
+    folder of the model's version where the file is that of a backend. An instance that
+    ``is_passive`` is loaded, and never executes.
     """
 
     model_name: str
@@ -51,6 +52,7 @@ class InstanceSpec:
     decoupled: bool = False
     model_directory: Path | None = None
     backend_of: Path | None = None
+    is_passive: bool = False
 
     def args(self) -> dict[str, str]:
         """The dict of ``initialize``; ``model_repository`` is the *model's* directory."""
