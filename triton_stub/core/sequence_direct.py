@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from triton_stub.core.hash_order import visited
 from triton_stub.core.request import SEQUENCE_END, InferenceRequest
 from triton_stub.core.scheduler import Pending
 from triton_stub.core.sequence_controls import zeros
@@ -118,12 +119,17 @@ def null_request(like: InferenceRequest, validated: ValidatedRequest) -> Pending
 
     The server leaves their values as they are in its memory, save those of texts; here all are 0.
     """
-    own = {tensor.name for tensor in like.inputs}
-    inputs = [_zeros(tensor) for tensor in validated.inputs if tensor.name in own]
+    given = {tensor.name: tensor for tensor in validated.inputs}
+    inputs = [_zeros(given[tensor.name]) for tensor in _in_order(like.inputs)]
     request = InferenceRequest(model_name=like.model_name, inputs=inputs)
-    empty = ValidatedRequest(validated.batch_size, inputs, frozenset())
-    return Pending(request, empty, is_null=True)
+    # From one map into another, as those of a client's request, whose map they come from.
+    seen = _in_order(_in_order(inputs))
+    return Pending(request, ValidatedRequest(validated.batch_size, seen, frozenset()), is_null=True)
 
 
 def _zeros(tensor: Tensor) -> Tensor:
     return zeros(tensor.name, tensor.datatype, tensor.shape)
+
+
+def _in_order(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensors[index] for index in visited(tuple(tensor.name for tensor in tensors))]
