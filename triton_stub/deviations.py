@@ -222,9 +222,9 @@ RATE_LIMITS = Deviation(
 ALL_PASSIVE = Deviation(
     key="all-passive",
     what="a request to a model whose instance groups are all `passive`",
-    server="waits for an instance for ever",
+    server="ends, with all of its models",
     stub="an error that says so",
-    why="a test must not hang",
+    why="a test must not crash",
 )
 FAILED_WARMUP = Deviation(
     key="failed-warmup",
