@@ -95,15 +95,18 @@ class Queue:
         self._pool = pool
         self._sent: dict[str, Future[tuple[int, int, str]]] = {}
 
+    def start(self, arrival: Arrival, name: str) -> None:
+        """Send a request, and do not wait."""
+        infer = arrival.infer
+        self._sent[name] = self._pool.submit(infer, self._engine, self._model, name)
+
     def send(self, arrival: Arrival, name: str = "") -> bool:
         """Send a request, and wait until it is queued; False if it was answered at once."""
         name = name or f"r{len(self._sent)}"
         waiting = self._waiting()
-        answer = self._sent[name] = self._pool.submit(
-            arrival.infer, self._engine, self._model, name
-        )
-        wait_until(lambda: answer.done() or self._waiting() > waiting)
-        return not answer.done()
+        self.start(arrival, name)
+        wait_until(lambda: self.is_answered(name) or self._waiting() > waiting)
+        return not self.is_answered(name)
 
     def outcome(self) -> tuple[list[list[str]], dict[str, str]]:
         """Wait for every answer: the requests of each call in their order, and all errors."""
@@ -123,13 +126,18 @@ class Queue:
         """True if there is an answer to a request."""
         return self._sent[name].done()
 
-    def _waiting(self) -> int:
+    @staticmethod
+    def waiting(engine: Engine, model: str) -> int:
+        """How many requests to a model are not executed yet."""
         found = re.search(
-            rf'^nv_inference_pending_request_count{{model="{self._model}",.*}} (\d+)',
-            self._engine.metrics(),
+            rf'^nv_inference_pending_request_count{{model="{model}",.*}} (\d+)',
+            engine.metrics(),
             re.MULTILINE,
         )
         return int(found[1]) if found else 0
+
+    def _waiting(self) -> int:
+        return self.waiting(self._engine, self._model)
 
 
 @contextmanager
@@ -151,7 +159,7 @@ def busy(engine: Engine, model: str, queue: Queue, folder: Path) -> Iterator[Non
     """Inside, the one instance of a model executes a request that takes as long."""
     gate = folder / f"{engine.name}-{model}"
     begun = Path(f"{gate}.begun")
-    queue.send(Arrival(parameters={"gate": str(gate)}), "first")
+    queue.start(Arrival(parameters={"gate": str(gate)}), "first")
     wait_until(begun.exists)
     try:
         yield

@@ -132,7 +132,7 @@ def queued(engine: Engine, kind: str, door: Path, ids: str) -> Any:
     return told, model["inference_stats"]["fail"]["count"]
 
 
-@pytest.mark.rule("3.8-queued")
+@pytest.mark.rule("3.8-queued", "4.5-prefetched")
 @pytest.mark.parametrize("kind", ["plain", "single"])
 def test_requests_that_are_cancelled_in_the_queue(tmp_path: Path, kind: str) -> None:
     # Without dynamic batching all are executed. With it, those that it has taken out of the
