@@ -19,6 +19,8 @@ from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 
 PATIENCE = 60.0
+# Families since 24.11: core src/metrics.cc.
+NEWER = ("nv_model_load_duration_secs",)
 CACHE = {"local": {"size": 1048576}}
 CACHE_OPTION = "--cache-config=local,size=1048576"
 MODELS = [
@@ -163,7 +165,7 @@ def series(engine: Engine) -> dict[tuple[str, tuple[tuple[str, str], ...]], floa
         (sample.name.removesuffix("_total"), tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(engine.metrics())
         for sample in family.samples
-        if sample.labels
+        if sample.labels and family.name not in NEWER
     }
 
 

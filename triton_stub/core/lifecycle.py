@@ -211,6 +211,7 @@ class Lifecycle:
         try:
             for version in versions:
                 self._log.note(LogLevel.INFO, f"loading: {name}:{version}")
+                start = time.monotonic()
                 try:
                     if version in unchanged:
                         tried[version] = unchanged[version]
@@ -219,6 +220,7 @@ class Lifecycle:
                     model = create_model(directory, version, config, self._server)
                     model.source = source
                     model.load()
+                    model.statistics.load_seconds = time.monotonic() - start
                     tried[version] = model
                 except LoadError as error:
                     tried[version] = error

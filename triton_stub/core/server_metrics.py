@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FAILURES = "nv_inference_request_failure"
 _PENDING = "nv_inference_pending_request_count"
+_LOAD_TIME = "nv_model_load_duration_secs"  # since 24.11
 _CPU = "nv_cpu_utilization"
 _MEMORY_TOTAL = "nv_cpu_memory_total_bytes"
 _MEMORY_USED = "nv_cpu_memory_used_bytes"
@@ -57,6 +58,7 @@ _COUNTERS = {
 }
 _GAUGES = {
     _PENDING: "Instantaneous number of pending requests awaiting execution per-model.",
+    _LOAD_TIME: "Model load time in seconds",
     "nv_pinned_memory_pool_total_bytes": "Pinned memory pool total memory size, in bytes",
     "nv_pinned_memory_pool_used_bytes": "Pinned memory pool used memory size, in bytes",
     _CPU: "CPU utilization rate [0.0 - 1.0]",
@@ -102,7 +104,7 @@ class ServerMetrics:
         self._gauges = {
             name: family.add({}, None)
             for name, family in self._families.items()
-            if name != _PENDING
+            if name not in (_PENDING, _LOAD_TIME)
         }
         self._last_cpu = _cpu_times()
 
@@ -153,7 +155,7 @@ class ServerMetrics:
     def _show(self, series: _ModelSeries, *, cached: bool) -> None:
         names = [
             name
-            for name in (*_COUNTERS, _PENDING)
+            for name in (*_COUNTERS, _PENDING, _LOAD_TIME)
             if name != _FAILURES
             and (name not in _LATENCIES or self._with_counters)
             and (name not in _CACHE or (cached and self._with_counters))
@@ -187,6 +189,7 @@ class ServerMetrics:
                 number.overwrite(sum(counter.get(name, 0) for counter in counters))
             waiting = sum(len(statistics.waiting) for statistics in series.counted)
             series.numbers[_PENDING].overwrite(waiting)
+            series.numbers[_LOAD_TIME].overwrite(series.counted[-1].load_seconds)
         failures = [statistics.failures() for statistics in counted]
         for reason, number in series.failures.items():
             number.overwrite(series.failed[reason] + sum(failed[reason] for failed in failures))

@@ -97,6 +97,8 @@ class Statistics:
         self._clock = clock or Clock()
         #: Requests that wait for their execution, whatever they are.
         self.waiting: set[object] = set()
+        #: How long the model took to load.
+        self.load_seconds = 0.0
         self._lock = threading.Lock()
         # Added up when there are many, or when somebody looks: the model is not to wait for it.
         self._executions: deque[_Execution] = deque()
