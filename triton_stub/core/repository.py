@@ -16,7 +16,7 @@ from triton_stub.core.dependencies import Dependencies
 from triton_stub.core.folders import Folders
 from triton_stub.core.lifecycle import NEWEST, Lifecycle, ModelState
 from triton_stub.core.polling import Polled
-from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
+from triton_stub.errors import ConfigError, InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
@@ -111,9 +111,7 @@ class Repository:
             raise _outer(name, error)
         errors = change.polled.errors
         if errors:
-            error = errors.get(name) or next(iter(errors.values()))
-            error.told = _not_polled(name)
-            raise error
+            raise _not_polled(name, errors.get(name) or next(iter(errors.values())))
         if not self._lifecycle.states().get(name):
             # An ensemble that could not be loaded before, and has not changed.
             raise _never_tried(name, self._graph.nodes[name].error)
@@ -360,8 +358,13 @@ def _check_name(name: str) -> None:
         )
 
 
-def _not_polled(name: str) -> str:
-    return f"failed to load '{name}', failed to poll from model repository"
+def _not_polled(name: str, error: LoadError) -> LoadError:
+    """What is told of a model that could not even be polled: not why."""
+    kind = ConfigError if isinstance(error, ConfigError) else LoadError
+    refused = kind(error.message, StatusCode.INTERNAL)
+    refused.told = f"failed to load '{name}', failed to poll from model repository"
+    refused.__cause__ = error.__cause__
+    return refused
 
 
 def describe_failures(errors: Mapping[str, ServerError]) -> str:
