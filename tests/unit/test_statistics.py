@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from triton_stub.core.statistics import BatchTimes, Statistics
+from triton_stub.core.clock import ManualClock
+from triton_stub.core.statistics import BatchTimes, FailureReason, Statistics
 
 TIMES = BatchTimes(start=100, infer_start=110, infer_end=140, end=145)
 
@@ -71,3 +72,48 @@ def test_what_is_printed_is_a_copy():
     statistics = Statistics()
     statistics.to_dict()["inference_stats"]["success"]["count"] = 7
     assert statistics.to_dict()["inference_stats"]["success"]["count"] == 0
+
+
+def test_why_requests_have_failed():
+    statistics = Statistics()
+    statistics.count([(2, 50)], TIMES, success=False)
+    statistics.count_failure(5, FailureReason.CANCELED, end=15)
+    statistics.count_failure(5, end=15)
+    assert statistics.failures() == {"REJECTED": 1, "CANCELED": 1, "BACKEND": 1, "OTHER": 0}
+    fail = statistics.to_dict()["inference_stats"]["fail"]
+    assert fail == {"count": 3, "ns": (145 - 50) + 10 + 10}
+
+
+def test_what_comes_from_the_cache_is_a_success_without_an_inference():
+    statistics = Statistics()
+    statistics.count_cache_hit(10, 20, 25, end=40)
+    counts = statistics.to_dict()
+    assert counts["inference_count"] == counts["execution_count"] == 0
+    stats = counts["inference_stats"]
+    assert stats["success"] == {"count": 1, "ns": 30}
+    assert stats["queue"] == {"count": 1, "ns": 10}
+    assert stats["cache_hit"] == {"count": 1, "ns": 5}
+
+
+def test_what_goes_into_the_cache_makes_a_success_longer():
+    statistics = Statistics()
+    statistics.count([(1, 50)], TIMES, success=True)
+    statistics.count_cache_miss(7)
+    stats = statistics.to_dict()["inference_stats"]
+    assert stats["success"] == {"count": 1, "ns": 145 - 50 + 7}
+    assert stats["cache_miss"] == {"count": 1, "ns": 7}
+
+
+def test_an_ensemble_takes_as_long_as_its_steps():
+    clock = ManualClock()
+    statistics, now = Statistics(clock), clock.now()
+    statistics.count_ensemble(3, now - 950, now - 940, [TIMES, TIMES])
+    counts = statistics.to_dict()
+    assert (counts["inference_count"], counts["execution_count"]) == (3, 1)
+    stats = counts["inference_stats"]
+    assert stats["success"] == {"count": 1, "ns": 950}
+    assert stats["queue"] == {"count": 1, "ns": 10}
+    assert stats["compute_input"] == {"count": 1, "ns": 2 * 10}
+    assert stats["compute_infer"] == {"count": 1, "ns": 2 * 30}
+    assert stats["compute_output"] == {"count": 1, "ns": 2 * 5}
+    assert [batch["batch_size"] for batch in counts["batch_stats"]] == [3]
