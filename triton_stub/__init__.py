@@ -26,6 +26,7 @@ from triton_stub.errors import (
 
 if TYPE_CHECKING:
     from triton_stub import testing
+    from triton_stub.core.clock import ManualClock
     from triton_stub.core.result import Result
     from triton_stub.server import (
         DataType,
@@ -67,6 +68,7 @@ __all__ = [
     "InvalidArgumentError",
     "LoadError",
     "LogFormat",
+    "ManualClock",
     "MemoryBuffer",
     "MemoryType",
     "Metric",
@@ -100,6 +102,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "testing":
         return importlib.import_module("triton_stub.testing")
+    if name == "ManualClock":
+        return importlib.import_module("triton_stub.core.clock").ManualClock
     if name == "Result":
         return importlib.import_module("triton_stub.core.result").Result
     if name in __all__:

@@ -22,8 +22,13 @@ class Clock:
 class ManualClock(Clock):
     """A clock that stands still until ``advance``: queue delays and timeouts without waiting.
 
-    ``Server(..., clock=ManualClock())``. It concerns what the server does with queued requests; the
-    limits after which a test is not kept waiting (``response_timeout`` and so on) are real seconds.
+        clock = triton_stub.ManualClock()
+        with Server(folder, clock=clock) as server:
+            answer = server.model("delayed").infer(inputs={"IN": array})
+            clock.advance(0.5)  # max_queue_delay_microseconds is over
+
+    It concerns what the server does with queued requests, and what it counts; the limits after
+    which a test is not kept waiting (``response_timeout`` and so on) are real seconds.
     """
 
     def __init__(self) -> None:
