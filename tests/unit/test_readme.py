@@ -97,6 +97,23 @@ def test_the_first_example(
     assert capsys.readouterr().out.count("[0. 0.") == 4
 
 
+def test_the_in_process_api(
+    write_model: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(
+        "model_repository/resnet18_digits",
+        10,
+        input="image",
+        output="fc_out",
+        dims="[ 32, 32, 3 ]",
+    )
+    (example,) = (block for block in blocks("python") if "as tritonserver" in block)
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out == (
+        "7 (4, 10)\nRequest for unknown model: 'resnet19_digits' is not found\n"
+    )
+
+
 def test_the_ensemble(pytester: pytest.Pytester, write_model: Callable[..., None]) -> None:
     for name in ("classify", "classify_preprocess", "classify_postprocess"):
         shutil.copytree(ROOT / "model_repository" / name, pytester.path / "model_repository" / name)
