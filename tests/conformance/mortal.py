@@ -120,7 +120,10 @@ def control(engine: Engine, action: str, name: str, *, replaces: bool = False) -
     """
     if isinstance(engine, StubEngine):
         try:
-            getattr(engine.server, action)(name)
+            if action == "unload":
+                engine.server.unload(name, wait_until_unloaded=True)
+            else:
+                engine.server.load(name)
         except ServerError as error:
             return error.message
         return ""
