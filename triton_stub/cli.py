@@ -11,6 +11,7 @@ import signal
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -52,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--model-repository", action="append", default=[], metavar="PATH")
     serve.add_argument("--http-address", default="127.0.0.1", help="default: loopback only")
     serve.add_argument("--http-port", type=int, default=8000, help="0 takes a free port")
+    serve.add_argument(
+        "--metrics-port", type=int, metavar="PORT",
+        help="serve metrics for Prometheus there (default: do not; tritonserver: 8002)",
+    )  # fmt: skip
     serve.add_argument("--model-control-mode", choices=("none", "poll", "explicit"), default="none")
     serve.add_argument(
         "--repository-poll-secs", type=float, default=15.0, metavar="SECONDS",
@@ -95,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         "--backend-directory", default="/opt/tritonserver/backends", metavar="PATH",
         help="where backends that are written in Python are, a folder each",
     )  # fmt: skip
+    serve.add_argument(
+        "--trace-config", action="append", default=[], type=_trace_setting,
+        metavar="[triton,]SETTING=VALUE", help="for example triton,file=traces, or rate=10",
+    )  # fmt: skip
     _add_log_options(serve)
     return parser
 
@@ -117,6 +126,16 @@ def _cache_setting(text: str) -> tuple[str, str, str]:
             f"expected CACHE,SETTING=VALUE, such as local,size=1048576; got {text!r}"
         )
     return cache, name, value
+
+
+def _trace_setting(text: str) -> tuple[str, str]:
+    mode, comma, rest = text.partition(",")
+    name, equals, value = (rest if comma else text).partition("=")
+    if not (name and equals and value and (mode == "triton" or not comma)):
+        raise argparse.ArgumentTypeError(
+            f"expected [triton,]SETTING=VALUE, such as triton,file=traces; got {text!r}"
+        )
+    return name, value
 
 
 def _boolean(text: str) -> bool:
@@ -152,13 +171,30 @@ def _serve(arguments: argparse.Namespace) -> int:
         isolation=arguments.isolation,
         cache_config=caches,
         rate_limiter_mode=arguments.rate_limit,
+        trace_config=_trace_config(arguments.trace_config),
         backend_directory=arguments.backend_directory,
         log_verbose=arguments.log_verbose,
         log_format=LogFormat[arguments.log_format.upper()],
     )
+    log = server.log()
+    log.settings = replace(
+        log.settings,
+        file=arguments.log_file or "",
+        info=arguments.log_info,
+        warning=arguments.log_warning,
+        error=arguments.log_error,
+    )
     with contextlib.ExitStack() as closing:
-        server.log().echo(*_log_output(arguments, closing))
+        log.echo(*_log_output(arguments, closing))
         return _run(server, arguments)
+
+
+def _trace_config(settings: list[tuple[str, str]]) -> dict[str, object]:
+    """Each setting that was given, and all levels."""
+    config: dict[str, object] = dict(settings)
+    if levels := [value for name, value in settings if name == "level"]:
+        config["level"] = levels
+    return config
 
 
 def _log_output(arguments: argparse.Namespace, closing: contextlib.ExitStack) -> tuple[TextIO, str]:
@@ -177,7 +213,13 @@ def _run(server: Server, arguments: argparse.Namespace) -> int:
             print(_table(server), flush=True)
             for name, error in server.load_errors.items():
                 print(_explain(name, error), file=sys.stderr, flush=True)
-            endpoint = server.serve(http_port=arguments.http_port, host=arguments.http_address)
+            endpoint = server.serve(
+                http_port=arguments.http_port,
+                metrics_port=arguments.metrics_port,
+                host=arguments.http_address,
+            )
+            if endpoint.metrics_url is not None:
+                print(f"Started Metrics Service at {endpoint.metrics_url}", flush=True)
             # Whoever reads this may send the signal at once.
             with contextlib.suppress(KeyboardInterrupt):
                 print(f"Started HTTPService at {endpoint.http_url}", flush=True)
