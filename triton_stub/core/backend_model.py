@@ -82,8 +82,7 @@ class BackendModel(ServedModel):
                 raise
             self._scheduler.begin_with(states)
 
-    def close(self) -> None:
-        """Take no more requests; those in the queue are still executed."""
+    def _stop(self) -> None:
         self._scheduler.close()
         self._nothing.close()
 
@@ -110,6 +109,7 @@ class BackendModel(ServedModel):
 
     def _give_up(self, when: str) -> bool:
         """Give up what has not stopped; True if there is nothing of it."""
+        self._stop()  # whoever uses it still
         stuck = [
             worker for worker in self._workers if not worker.given_up and not worker.has_ended()
         ]

@@ -41,10 +41,10 @@ class EnsembleModel(ServedModel):
         """Begin to count; the steps are models that serve already."""
         self.show_metrics()
 
-    def close(self) -> None:
-        """Take no more requests; those that are at a step go on."""
+    def _stop(self) -> None:
         with self._changed:
             self._closed = True
+            self._changed.notify_all()
 
     def unload(self, timeout: float | None = None, *, since: float | None = None) -> bool:
         """Wait until every request has gone through its steps; see ``ServedModel``."""
@@ -53,9 +53,9 @@ class EnsembleModel(ServedModel):
         until = (time.monotonic() if since is None else since) + timeout
         with self._changed:
             done = self._changed.wait_for(
-                lambda: not self._requests, max(0.0, until - time.monotonic())
+                lambda: self._closed and not self._requests, max(0.0, until - time.monotonic())
             )
-            stuck, self._requests = self._requests, set()
+            stuck, self._requests, self._closed = self._requests, set(), True
         self.hide_metrics()
         if done:
             return True
@@ -107,6 +107,11 @@ class EnsembleModel(ServedModel):
                 refuse_late(pending)
             self._requests.add(request)
         request.start()
+
+    def check_waiting(self) -> None:
+        """InferenceError in the thread that holds one of its steps' models."""
+        for model in self._models():
+            model.check_waiting()
 
     def submit_batch(self, requests: Sequence[InferenceRequest]) -> list[Responses]:
         """Validate and send one request; InferenceError for more of them.

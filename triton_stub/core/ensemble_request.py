@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from triton_stub.core.ensemble_graph import converted
 from triton_stub.core.ensemble_tensors import Origin, Values, origin_in, parameters_of
 from triton_stub.core.request import InferenceRequest, InferenceResponse
+from triton_stub.core.scheduler import refuse_late
 from triton_stub.core.statistics import BatchTimes, FailureReason
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, StatusCode
@@ -117,7 +118,7 @@ class EnsembleRequest:
             for step in self._graph.steps:
                 key = (step.model_name, step.model_version)
                 if key not in self._models:
-                    self._models[key] = self._find(*key)
+                    self._models[key] = self._used(*key)
         except InferenceError as error:
             self._fail(error)
             self._finish()
@@ -132,6 +133,15 @@ class EnsembleRequest:
         for name in given:
             self._tensors[name].batch_size = validated.batch_size
         self._proceed({(name, 0) for name in given})
+
+    def _used(self, name: str, version: int) -> ServedModel:
+        model = self._find(name, version)
+        if model.use():
+            return model
+        model = self._find(name, version)  # that one had just been replaced
+        if not model.use():
+            refuse_late(self.pending)
+        return model
 
     def _answered(self, call: _Call) -> None:
         """A step has been answered, perhaps more than once."""
@@ -322,6 +332,8 @@ class EnsembleRequest:
         if self._is_over:
             if (trace := self.pending.answer.trace) is not None:
                 trace.ended()
+            for model in self._models.values():
+                model.let_go()
             self._ended(self)
 
     def _fail(self, error: InferenceError) -> None:

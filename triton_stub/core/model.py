@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ class ServedModel(ABC):
         self.decoupled: bool = config.model_transaction_policy.decoupled
         self._server = server
         self._log = server.log
+        self._use = threading.Lock()
+        self._users = 0
+        self._closing = False
 
     @abstractmethod
     def load(self) -> None:
@@ -63,9 +67,34 @@ class ServedModel(ABC):
     def update(self, config: Any) -> None:  # noqa: B027 - most have nothing to update
         """Have the instances that another configuration, else the same, asks for; LoadError."""
 
-    @abstractmethod
     def close(self) -> None:
-        """Take no more requests; those in the queue are still executed."""
+        """Take no more requests, but those of its users; those in the queue are still executed."""
+        with self._use:
+            self._closing = True
+            if self._users == 0:
+                self._stop()
+
+    def use(self) -> bool:
+        """Keep it from closing until ``let_go``, for requests to come; False if it is closed.
+
+        On the server a request to an ensemble does so with the models of all of its steps.
+        """
+        with self._use:
+            if self._closing:
+                return False
+            self._users += 1
+            return True
+
+    def let_go(self) -> None:
+        """A user of it has no more requests."""
+        with self._use:
+            self._users -= 1
+            if self._users == 0 and self._closing:
+                self._stop()
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """Take no more requests, whoever has them; may be called more than once."""
 
     @abstractmethod
     def unload(self, timeout: float | None = None, *, since: float | None = None) -> bool:
