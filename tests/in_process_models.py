@@ -1,7 +1,9 @@
-"""Models for tests of the in-process API."""
+"""Models for tests of the in-process API, and how they are asked."""
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 from model_files import GATED, write_model
 
 from triton_stub import datatypes
@@ -73,3 +75,15 @@ def write_models(repository: Path, gated: str = "") -> Path:
     if gated:
         write_model(repository, gated, GATED)
     return repository
+
+
+def count(number: int) -> dict[str, np.ndarray]:
+    """The input of ``counts``."""
+    return {"COUNT": np.array([number], np.int32)}
+
+
+def refused(kind: type[Exception], call, *args: object, **kwargs: object) -> str:
+    """The text of the error that a call raises."""
+    with pytest.raises(kind) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)

@@ -6,6 +6,7 @@ import weakref
 import ml_dtypes
 import numpy as np
 import pytest
+from in_process_models import refused
 
 import triton_stub as tritonserver
 from triton_stub import datatypes
@@ -26,12 +27,6 @@ class Foreign:
 
     def __dlpack_device__(self):
         return self.device
-
-
-def refused(kind, call, *args, **kwargs):
-    with pytest.raises(kind) as caught:
-        call(*args, **kwargs)
-    return str(caught.value)
 
 
 def test_memory_is_shared_both_ways():

@@ -1,13 +1,15 @@
-"""What ``Server.models`` returns."""
+"""Models by their names: what ``Server.models`` returns, and the names of folders."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from triton_stub.errors import InvalidArgumentError
 from triton_stub.server.model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Iterable, Mapping
 
     from triton_stub.core.repository import ModelState
     from triton_stub.server.server import Server
@@ -36,3 +38,22 @@ class ModelDictionary(dict[tuple[str, int], Model]):
         if isinstance(key, tuple) and key in self:
             return super().__getitem__(key)
         raise KeyError(f"Unknown Model: {key}")
+
+
+def names_of_models(path: str | os.PathLike[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Folders by the names of their models, out of names of models by their folders.
+
+    Source of the texts: core ``src/tritonserver.cc``, TRITONSERVER_ServerRegisterModelRepository.
+    """
+    folders: dict[str, str] = {}
+    for folder, name in named.items():
+        if not isinstance(name, str):
+            raise InvalidArgumentError(
+                f"Mapped model name must be a string, found another type for {folder}"
+            )
+        if name in folders:
+            raise InvalidArgumentError(
+                f"failed to register '{path}', there is a conflicting mapping for '{name}'"
+            )
+        folders[name] = folder
+    return folders

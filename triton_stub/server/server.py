@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,10 +23,11 @@ from triton_stub.core.repository import (
 )
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.server.enums import MetricFormat, ModelControlMode
-from triton_stub.server.index import ModelDictionary
+from triton_stub.server.index import ModelDictionary, names_of_models
 from triton_stub.server.metrics import REGISTRY
 from triton_stub.server.model import Model
 from triton_stub.server.options import Options
+from triton_stub.server.ports import Ports
 
 if TYPE_CHECKING:
     import os
@@ -73,9 +73,7 @@ class Server:
         self.load_errors: dict[str, ServerError] = {}
         self._log = Log(options.log_settings, echo=options.echo_log)
         self._closing = contextlib.ExitStack()
-        self._endpoints: list[HttpEndpoint] = []
-        self._own_endpoint: HttpEndpoint | None = None
-        self._opening = threading.Lock()
+        self._ports = Ports(self)
         # From the start to the end of stop; live only until stop begins.
         self._started = self._live = False
 
@@ -155,9 +153,7 @@ class Server:
         try:
             self._unload_all(self.options.exit_timeout if timeout is None else timeout)
         finally:
-            while self._endpoints:
-                self._endpoints.pop().stop()
-            self._own_endpoint = None
+            self._ports.close()
             self._host.tracer.close()
             self._started = False
 
@@ -300,10 +296,11 @@ class Server:
     ) -> None:
         """Add a repository; needs ``model_control_mode="explicit"``.
 
-        ``name_mapping`` has other names for models, and the folders that they have there.
+        ``name_mapping`` gives models other names than those of their folders, which come first.
         """
         self._check_live()
-        self._repository.register(Path(repository_path), name_mapping)
+        names = names_of_models(repository_path, name_mapping or {})
+        self._repository.register(Path(repository_path), names)
 
     def unregister_model_repository(self, repository_path: str | os.PathLike[str]) -> None:
         """Forget a repository; what is loaded from it goes on."""
@@ -323,22 +320,13 @@ class Server:
         With a ``metrics_port`` Prometheus reads the metrics there; ``.metrics_url`` says where.
         The endpoint closes with the server, or with its own ``stop()``.
         """
-        # The one import that runs upwards: the method is part of the pinned face. On first use,
-        # because the package must import without the serve extra.
-        from triton_stub.endpoints.http import HttpEndpoint
-
         self._check_live()
-        endpoint = HttpEndpoint(self, host=host, port=http_port, metrics_port=metrics_port).start()
-        self._endpoints.append(endpoint)
-        return endpoint
+        return self._ports.open(host=host, port=http_port, metrics_port=metrics_port)
 
     @property
     def http_url(self) -> str:
         """``"host:port"`` of an HTTP endpoint of the server's own, opened at the first asking."""
-        with self._opening:
-            if self._own_endpoint is None:
-                self._own_endpoint = self.serve(http_port=0)
-            return self._own_endpoint.http_url
+        return self._ports.own.http_url
 
     def client(self) -> tritonclient.http.InferenceServerClient:
         """A real ``tritonclient.http`` client that talks to this server; close it after use."""
