@@ -60,6 +60,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """64 clients for 60 s, with loads, unloads and cancellations in between: it all adds up."""
+    install(session, extras="serve", groups=["test"])
+    session.run("python", "tests/bench/soak.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff."""
     install(session, groups=["lint"])
