@@ -100,6 +100,15 @@ input { name: "IN" data_type: TYPE_FP32 dims: [ 2 ] }
 output [ { name: "N" data_type: TYPE_INT32 dims: [ 1 ] },
          { name: "FILLER" data_type: TYPE_INT8 dims: [ -1 ] } ]
 """
+ENSEMBLE = """
+platform: "ensemble" max_batch_size: 4
+input { name: "IN" data_type: TYPE_FP32 dims: [ -1 ] }
+output [ { name: "OUT" data_type: TYPE_FP32 dims: [ -1 ] },
+         { name: "N" data_type: TYPE_INT32 dims: [ 1 ] } ]
+ensemble_scheduling { step {
+    model_name: "STEP" model_version: -1 input_map { key: "IN" value: "IN" }
+    output_map [ { key: "OUT" value: "OUT" }, { key: "N" value: "N" } ] } }
+"""
 ENABLED = "response_cache { enable: true }"
 MODELS = {
     "kept": (COUNTS, CONFIG + ENABLED),
@@ -112,6 +121,10 @@ MODELS = {
     "sized": (SIZED, SIZED_CONFIG + ENABLED),
     "counted": (COUNTS, CONFIG + ENABLED),
     "reloaded": (COUNTS, CONFIG + ENABLED),
+    "step": (COUNTS, CONFIG),
+    "kept_step": (COUNTS, CONFIG + ENABLED),
+    "ensemble": ("", ENSEMBLE.replace("STEP", "step") + ENABLED),
+    "ensemble_of_kept": ("", ENSEMBLE.replace("STEP", "kept_step")),
     "sequences": (COUNTS, CONFIG + ENABLED + "sequence_batching { }"),
     "streams": (COUNTS, CONFIG + ENABLED + "model_transaction_policy { decoupled: true }"),
 }
@@ -257,6 +270,23 @@ def test_requests_of_models_are_looked_up_too(kept: Engines) -> None:
 def test_with_a_dynamic_batcher(kept: Engines, model: str) -> None:
     told = kept.same(lambda engine: ask(engine, row(1), row(2), row(1), row(2), model=model))
     assert [each["N"] for each in told] == [[[1]], [[2]], [[1]], [[2]]]
+
+
+@pytest.mark.rule("4.8-ensemble")
+@pytest.mark.parametrize("model", ["ensemble", "ensemble_of_kept"])
+def test_ensembles(kept: Engines, model: str) -> None:
+    def body(engine: Engine) -> Any:
+        told = ask(engine, row(1), row(2), row(1), model=model)
+        told += ask(engine, row(3), row(3), model=model, outputs=["N"])
+        errors = ask(engine, row(13), row(13), model=model)
+        (found,) = engine.statistics(model)["model_stats"]
+        counts = {name: value["count"] for name, value in found["inference_stats"].items()}
+        return told, errors, counts
+
+    told, errors, counts = kept.same(body)
+    assert [each["N"] for each in told] == [[[1]], [[2]], [[1]], [[3]], [[3]]]
+    assert counts["cache_hit"] == (2 if model == "ensemble" else 0)
+    assert errors[0].endswith("thirteen")
 
 
 @pytest.mark.rule("4.8-statistics")

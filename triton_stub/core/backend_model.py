@@ -53,7 +53,7 @@ class BackendModel(ServedModel):
         # For passive instances: nothing ever comes, but the end.
         self._nothing = DefaultScheduler(BatchPolicy(self.config))
         self._workers: list[Worker] = []
-        self._cache = self._new_cache()
+        self._cache = ModelCache.of(self, server)
 
     def load(self) -> None:
         """Start every instance; LoadError, and nothing left running, if one fails."""
@@ -170,8 +170,6 @@ class BackendModel(ServedModel):
                 self._scheduler.put(pending)
             else:
                 waiting.discard(pending)
-                if (trace := pending.answer.trace) is not None:
-                    trace.ended()
         except ServerError:
             waiting.discard(pending)
             raise
@@ -199,12 +197,6 @@ class BackendModel(ServedModel):
         new_responses = Responses if self._cache is None else self._cache.new_responses
         answer = new_responses(self._server.response_timeout, self.where)
         return self.traced(Pending(request, validated, self._server.clock.now(), answer))
-
-    def _new_cache(self) -> ModelCache | None:
-        cache, server = self._server.cache, self._server
-        if cache is None or not self.config.response_cache.enable:
-            return None
-        return ModelCache(cache, self, server.clock, server.log)
 
     def _new_scheduler(self) -> Scheduler:
         policy, clock = BatchPolicy(self.config), self._server.clock

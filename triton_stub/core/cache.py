@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from triton_stub.core.clock import Clock
+    from triton_stub.core.host import ServerHost
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
     from triton_stub.core.scheduler import Pending
@@ -33,7 +34,7 @@ _UINT32, _UINT64 = range(2**32), range(2**64)
 # More than any machine has: there is no need to try.
 _TOO_LARGE = 2**47
 _FAILED = "Failed to initialize LocalCache: "
-EXISTS = "already exists"
+EXISTS = "key already exists"
 
 
 class _Entry(NamedTuple):
@@ -121,14 +122,35 @@ class ResponseCache:
 
 
 class ModelCache:
-    """The cache as one version of a model uses it."""
+    """The cache as one version of a model uses it.
 
-    def __init__(self, cache: ResponseCache, model: ServedModel, clock: Clock, log: Log) -> None:
+    Of an ensemble it keeps no errors, and it tells more of what it does not keep.
+    """
+
+    def __init__(
+        self,
+        cache: ResponseCache,
+        model: ServedModel,
+        clock: Clock,
+        log: Log,
+        *,
+        is_ensemble: bool = False,
+    ) -> None:
         self._cache = cache
+        self._is_ensemble = is_ensemble
         self._name, self._version = model.name, model.version
         self._statistics = model.statistics
         self._clock = clock
         self._log = log
+
+    @classmethod
+    def of(
+        cls, model: ServedModel, server: ServerHost, *, is_ensemble: bool = False
+    ) -> ModelCache | None:
+        """That of a model; None unless both the server and the model's configuration have one."""
+        if server.cache is None or not model.config.response_cache.enable:
+            return None
+        return cls(server.cache, model, server.clock, server.log, is_ensemble=is_ensemble)
 
     def new_responses(self, timeout: float | None, where: Callable[[], str]) -> CachedResponses:
         """What a request that may be looked up is answered with."""
@@ -155,10 +177,17 @@ class ModelCache:
                 tensors=tensors,
             )
         )
+        if (trace := pending.answer.trace) is not None:
+            trace.ended()
         return True
 
-    def keep(self, key: int, response: InferenceResponse, lookup_ns: int = 0) -> None:
+    def keep(self, key: int, answer: CachedResponses, response: InferenceResponse) -> None:
         """Keep a response. Of one that is an error nothing is left but that it has no outputs."""
+        if self._is_ensemble:
+            if response.error is not None or response.bare:
+                return
+        elif answer.executor is None:  # dropped before a model has seen it
+            return
         start = self._clock.now()
         reason = (
             "response is nullptr" if response.bare else self._cache.insert(key, response.tensors)
@@ -167,7 +196,7 @@ class ModelCache:
             return
         insertion_ns = self._clock.now() - start
         self._cache.insertion_ns += insertion_ns
-        self._statistics.count_cache_miss(lookup_ns + insertion_ns)
+        self._statistics.count_cache_miss(answer.lookup_ns + insertion_ns)
         if reason:
             self._log.note(
                 LogLevel.ERROR, f"Failed to insert key [{key}] into response cache: {reason}"
@@ -196,9 +225,9 @@ class CachedResponses(Responses):
         self.lookup_ns = 0
 
     def put(self, response: InferenceResponse) -> None:
-        """Add a response; it is kept if a model gives it, not if the request was dropped before."""
-        if self.key is not None and self.executor is not None and not self.closed:
-            self._cache.keep(self.key, response, self.lookup_ns)
+        """Add a response, and keep it."""
+        if self.key is not None and not self.closed:
+            self._cache.keep(self.key, self, response)
         super().put(response)
 
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
+from triton_stub.core.cache import ModelCache
 from triton_stub.core.ensemble_graph import Graph
 from triton_stub.core.ensemble_request import EnsembleRequest
 from triton_stub.core.model import ServedModel
@@ -36,6 +37,7 @@ class EnsembleModel(ServedModel):
         self._changed = threading.Condition()
         self._requests: set[EnsembleRequest] = set()
         self._closed = False
+        self._cache = ModelCache.of(self, server, is_ensemble=True)
 
     def load(self) -> None:
         """Begin to count; the steps are models that serve already."""
@@ -86,12 +88,14 @@ class EnsembleModel(ServedModel):
     def prepare(self, request: InferenceRequest) -> Pending:
         """Validate one request; InferenceError if it is refused."""
         validated = self._validator.validate(request)
-        answer = Responses(self._server.response_timeout, self.where)
+        new_responses = Responses if self._cache is None else self._cache.new_responses
+        answer = new_responses(self._server.response_timeout, self.where)
         return self.traced(Pending(request, validated, self._server.clock.now(), answer))
 
     def enqueue(self, pending: Pending) -> None:
         """Send one request on its way; InferenceError after ``close``."""
-        # The place of a response cache: what it has is answered here.
+        if self._cache is not None and self._cache.answer(pending):
+            return
         assert self._server.models is not None, "an ensemble without a repository"
         request = EnsembleRequest(
             self,
