@@ -53,6 +53,8 @@ class Batcher(OnceScheduler):
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # for instances
         self._alarm = threading.Condition(self._lock)  # for the watch
+        for condition in (self._changed, self._alarm):
+            self._clock.attend(condition)
         self._idle = 0  # instances that wait for a batch
         self._formed: deque[list[Pending]] = deque()  # by ``put_batch``
         self._ready: deque[Payload] = deque()

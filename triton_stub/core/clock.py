@@ -14,6 +14,9 @@ class Clock:
         """The time."""
         return time.monotonic_ns()
 
+    def attend(self, condition: threading.Condition) -> None:
+        """Have a condition notified whenever the time jumps: before anybody waits for a time."""
+
     def wait(self, condition: threading.Condition, ns: int | None = None) -> None:
         """Wait, with the condition's lock held, for a notice, or for so many nanoseconds."""
         condition.wait(None if ns is None else ns / 1e9)
@@ -40,11 +43,14 @@ class ManualClock(Clock):
         """The time, which only ``advance`` changes."""
         return self._now
 
-    def wait(self, condition: threading.Condition, ns: int | None = None) -> None:
+    def attend(self, condition: threading.Condition) -> None:
+        """Have a condition notified by every ``advance``."""
+        with self._lock:
+            self._waiting.add(condition)
+
+    def wait(self, condition: threading.Condition, ns: int | None = None) -> None:  # noqa: ARG002
         """Wait for a notice; who waits for a time is woken by every ``advance``, to look again."""
-        if ns is not None:
-            with self._lock:
-                self._waiting.add(condition)
+        self.attend(condition)
         condition.wait()
 
     def advance(self, seconds: float) -> None:

@@ -57,6 +57,7 @@ class Backlog:
         # Those that still grow: a sequence whose end has come is followed by one of its own.
         self._growing: dict[int | str, Waiting] = {}
         self._changed = threading.Condition(lock)
+        clock.attend(self._changed)
         self._watcher: threading.Thread | None = None
 
     def __len__(self) -> int:

@@ -65,6 +65,8 @@ class SequenceBatcher(Holding):
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._wake = [threading.Condition(self._lock) for _ in range(instances)]
+        for wake in self._wake:
+            self._clock.attend(wake)
         # Requests to answer as soon as nobody holds the lock: who hears of it may send the next.
         self._skipped: list[tuple[Pending, InferenceError]] = []
         self._all_slots = [
