@@ -25,7 +25,7 @@ CACHE = {"local": {"size": 1048576}}
 CACHE_OPTION = "--cache-config=local,size=1048576"
 MODELS = [
     *("plain", "two", "asks", "cached", "answers", "dynamic", "slow", "patient", "sequence"),
-    "ensemble",
+    *("ensemble", "full", "again"),
 ]
 
 CONFIG = """
@@ -117,6 +117,34 @@ PATIENT = "dynamic_batching { max_queue_delay_microseconds: 60000000 }"
 SLOW = PATIENT[:-1] + "default_queue_policy { default_timeout_microseconds: 200000 } }"
 
 
+# One request may wait, for half a second.
+FULL = (
+    "dynamic_batching { max_queue_delay_microseconds: 500000 "
+    "default_queue_policy { max_queue_size: 1 } }"
+)
+ITERATIVE = "sequence_batching { iterative_sequence: true }"
+# As many responses as the value says, each from another call of execute.
+AGAIN = (
+    _HEAD
+    + """
+class TritonPythonModel:
+    def initialize(self, args):
+        self.calls = 0
+
+    def execute(self, requests):
+        for request in requests:
+            self.calls += 1
+            sender = request.get_response_sender()
+            if self.calls < value(request)[0, 0]:
+                sender.send(response(request))
+                request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+            else:
+                self.calls = 0
+                sender.send(response(request), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+)
+
+
 def write(repository: Path) -> None:
     """Write the models."""
     write_models(repository, {"plain": PLAIN, "spare": PLAIN, "broken": BROKEN}, CONFIG)
@@ -127,7 +155,9 @@ def write(repository: Path) -> None:
     write_models(repository, {"dynamic": PLAIN}, CONFIG + "dynamic_batching { }")
     write_models(repository, {"slow": PLAIN}, CONFIG + SLOW)
     write_models(repository, {"patient": PLAIN}, CONFIG + PATIENT)
+    write_models(repository, {"full": PLAIN}, CONFIG + FULL)
     write_models(repository, {"sequence": PLAIN}, CONFIG + "sequence_batching { direct { } }")
+    write_models(repository, {"again": AGAIN}, CONFIG + decoupled + ITERATIVE)
     more = 'version_policy { all { } } metric_tags { key: "team" value: "a \\"b\\"" }'
     versions = {"1/model.py": PLAIN, "2/model.py": PLAIN}
     write_models(repository, {"two": versions}, CONFIG + more)

@@ -88,9 +88,26 @@ CASES = {
 }
 
 
+def one_too_many(engine: Engine) -> list[str]:
+    """One request waits, and another does not find room."""
+    with ThreadPoolExecutor() as clients:
+        first = clients.submit(ask, engine, "full")
+        wait_for_pending(engine, "full", 1)
+        return [ask(engine, "full"), first.result()]
+
+
+CASES |= {
+    "no room in the queue": one_too_many,
+    "an iterative sequence": lambda engine: len(
+        list(engine.stream("again", {"X": np.full((1, 1), 3, np.float32)}))
+    ),
+}
+
+
 @pytest.mark.rule(
     "4.16-success", "4.16-failure", "4.16-refused", "4.16-rows", "4.16-decoupled",
     "4.16-ensemble", "4.16-cache", "4.16-bls", "4.16-reasons", "4.16-timed-out",
+    "4.16-no-room",
 )  # fmt: skip
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_request_adds(engines: Engines, case: str) -> None:
@@ -130,6 +147,26 @@ def test_a_request_that_is_cancelled_in_the_queue(engines: Engines) -> None:
             )
         )
     settled(engines, lambda engine: number(engine, name, "patient", **labels))
+
+
+@pytest.mark.rule("4.16-iterative", "4.16-reasons")
+def test_an_iterative_sequence(engines: Engines) -> None:
+    def counts(engine: Engine) -> dict[Any, float]:
+        return {
+            key[0]: count for key, count in counted(engine).items() if count and "again" in str(key)
+        }
+
+    engines.same(CASES["an iterative sequence"])
+    before = settled(engines, counts)
+    engines.same(CASES["an iterative sequence"])
+    after = settled(engines, counts)
+    added = {name: after[name] - before[name] for name in after if "duration" not in name}
+    assert added == {
+        "nv_inference_request_success": 3,
+        "nv_inference_request_failure": 1,
+        "nv_inference_count": 3,
+        "nv_inference_exec_count": 3,
+    }
 
 
 @pytest.mark.rule("4.16-pending")
