@@ -34,9 +34,11 @@ class Payload:
 
     def add(self, batch: list[Pending]) -> None:
         """Put requests at the end."""
-        oldest = min(pending.enqueued for pending in batch)
-        self.started = min(self.started, oldest) if self.requests else oldest
-        self.rows += sum(pending.batch_size for pending in batch)
+        if not self.requests:
+            self.started = batch[0].enqueued
+        for pending in batch:
+            self.started = min(self.started, pending.enqueued)
+            self.rows += pending.batch_size
         self.requests += batch
 
 
@@ -81,6 +83,16 @@ class BatchPolicy:
             return 1, 0
         plan = self.extend(Payload(), queue, now)
         return plan.take, plan.wait_ns
+
+    def alone(self, pending: Pending) -> Payload:
+        """The payload of one request that nobody is to wait for: what ``extend`` makes of it."""
+        payload = Payload()
+        payload.group = self.group(pending)
+        payload.started = pending.enqueued
+        payload.rows = pending.batch_size
+        payload.requests.append(pending)
+        payload.sealed = payload.rows in self._preferred or payload.rows >= self._largest
+        return payload
 
     def extend(
         self, payload: Payload, queue: Iterable[Pending], now: int, *, hurry: bool = False

@@ -67,6 +67,11 @@ class Batcher(OnceScheduler):
         """Queue one request; InferenceError after ``close``, and if the queue is full."""
         with self._lock:
             self._refuse_if_closed(pending)
+            if self._is_alone(pending):
+                self._payload = self._policy.alone(pending)
+                self._ready.append(self._payload)
+                self._changed.notify()
+                return
             now = self._clock.now()
             self._catch_up(now)
             self._queue.put(pending)
@@ -96,20 +101,21 @@ class Batcher(OnceScheduler):
             now = self._clock.now()
             self._catch_up(now)
             self._idle += 1
-            if not self._wanted:
+            if self._queue and not self._wanted:
                 self._run(now)
         while True:
             with self._lock:
                 batch = self._pick()
-                has_ended = self._closed and not batch and not self._queue
-                if batch or has_ended:
+                while not (batch or self._has_ended() or self._queue.skipped):
+                    self._sleep(self._changed)
+                    if self._due is not None:
+                        self._catch_up(self._clock.now())
+                    batch = self._pick()
+                is_over = batch is None and self._has_ended()
+                if batch or is_over:
                     self._idle -= 1
-                elif not self._queue.skipped:
-                    now = self._clock.now()
-                    self._clock.wait(self._changed, None if self._due is None else self._due - now)
-                    self._catch_up(self._clock.now())
             self._answer_skipped()
-            if batch or has_ended:
+            if batch or is_over:
                 return batch
 
     def close(self) -> None:
@@ -129,7 +135,26 @@ class Batcher(OnceScheduler):
             self._formed.clear()
             self._ready.clear()
             self._payload = Payload()
+            self._due, self._wanted = None, 0
             return left
+
+    def _sleep(self, condition: threading.Condition) -> None:
+        due = self._due
+        self._clock.wait(condition, None if due is None else due - self._clock.now())
+
+    def _has_ended(self) -> bool:
+        return self._closed and not (self._queue or self._ready or self._formed)
+
+    def _is_alone(self, pending: Pending) -> bool:
+        """True if there is nothing else, and nothing to wait for: the most usual case, at once."""
+        return not (
+            self._ready
+            or self._queue
+            or self._policy.delay_ns
+            or self._held
+            or not self._queue.is_prefetched
+            or pending.answer.cancelled
+        )
 
     def _is_interesting(self) -> bool:
         """True if the batcher looks at a request that has just come."""
@@ -202,9 +227,10 @@ class Batcher(OnceScheduler):
                 break
             payload.rows += following.rows
             payload.requests += self._ready.popleft().requests
-        self._idle -= 1  # for ``_has_room``
-        self._run(now)
-        self._idle += 1
+        if self._queue:
+            self._idle -= 1  # for ``_has_room``
+            self._run(now)
+            self._idle += 1
         if self._ready:
             self._changed.notify()  # another instance may be idle
         return payload.requests
@@ -227,11 +253,9 @@ class Batcher(OnceScheduler):
         is_over = False
         while not is_over:
             with self._lock:
-                now = self._clock.now()
-                self._catch_up(now)
+                self._catch_up(self._clock.now())
                 if not self._queue.skipped:
                     is_over = self._closed
                     if not is_over:
-                        due = self._due
-                        self._clock.wait(self._alarm, None if due is None else due - now)
+                        self._sleep(self._alarm)
             self._answer_skipped()
