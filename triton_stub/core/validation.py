@@ -31,6 +31,7 @@ _BATCH_NOTE = (
 )
 _LENGTH_SIZE = 4
 _UINT32 = 2**32
+_INT64_MAX = 2**63 - 1
 
 
 _KEPT = 1024  # kinds of requests that a model remembers
@@ -215,6 +216,7 @@ class Validator:
         model_shape = rule.reshaped(shape)
         if batch_size:
             model_shape = (batch_size, *model_shape)
+        _check_countable(tensor, model_shape)
         self._check_size(request, tensor, model_shape)
         return tensor if model_shape == tensor.shape else tensor.with_shape(model_shape)
 
@@ -302,6 +304,23 @@ def _first_fault(shape: tuple[int, ...], dims: tuple[int, ...]) -> int | None:
         if size == -1 or dim not in (-1, size):
             return size
     return None
+
+
+def _check_countable(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    # Since r26.03 (GetElementCount and GetByteSize); 2.51 counts on beyond 64 bits and below 0.
+    if any(size < 0 for size in shape):
+        where = "" if tensor.datatype is not BYTES else " in shape"
+        _refuse(
+            f"tensor '{tensor.name}' contains an invalid dimension{where} {format_shape(shape)}"
+        )
+    count = shape[0] if shape else 0
+    for size in shape[1:]:
+        count *= size
+        if count > _INT64_MAX:
+            break
+    if count * tensor.datatype.itemsize > _INT64_MAX or count > _INT64_MAX:
+        what = "element count" if tensor.datatype is BYTES else "byte size"
+        _refuse(f"{what} for tensor '{tensor.name}' exceeds maximum size of {_INT64_MAX}")
 
 
 def _check_framing(
