@@ -99,7 +99,7 @@ class ServerHost:
         self.backend_directory = backend_directory
         self.rate_limited = rate_limited
         self.metrics = Metrics()
-        self.own_metrics = ServerMetrics(self.metrics, metrics_config, self.cache)
+        self.own_metrics = ServerMetrics(self.metrics, metrics_config, self.cache, log)
         self.tracer = Tracer(trace_settings or TraceSettings(), log, self.clock)
         self.load_timeout = load_timeout
         self.response_timeout = response_timeout
@@ -120,7 +120,9 @@ class ServerHost:
     ) -> LocalExchange:
         """Send a request of a model's own, of ``host`` if that is known."""
         assert self.models is not None, "a host without a repository"
-        model, responses = bls.submit(self.models.find, request, decoupled=decoupled)
+        model, responses = bls.submit(
+            self.models.find, request, decoupled=decoupled, ready=self.ready
+        )
         return LocalExchange(model, responses, self._waits, host)
 
     def check_ready(self) -> None:

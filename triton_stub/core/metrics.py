@@ -221,7 +221,7 @@ class _Record:
             if self.kind == MetricKind.HISTOGRAM:
                 yield from value.histogram_lines(self.name, labels)
             else:
-                yield f"{self.name}{_braces(labels)} {_number(value.number)}"
+                yield f"{self.name}{braces(labels)} {number(value.number)}"
 
 
 class _Value:
@@ -239,13 +239,14 @@ class _Value:
 
     def histogram_lines(self, name: str, labels: Labels) -> Iterator[str]:
         totals = list(accumulate(self._counts))
-        yield f"{name}_count{_braces(labels)} {totals[-1]}"
-        yield f"{name}_sum{_braces(labels)} {_number(self.number)}"
+        yield f"{name}_count{braces(labels)} {totals[-1]}"
+        yield f"{name}_sum{braces(labels)} {number(self.number)}"
         for bound, total in zip((*self._bounds, math.inf), totals, strict=True):
-            yield f"{name}_bucket{_braces((*labels, ('le', _number(bound))))} {total}"
+            yield f"{name}_bucket{braces((*labels, ('le', number(bound))))} {total}"
 
 
-def _braces(labels: Labels) -> str:
+def braces(labels: Labels) -> str:
+    """Labels as they follow a name."""
     if not labels:
         return ""
     return "{" + ",".join(f'{name}="{_escaped(text)}"' for name, text in labels) + "}"
@@ -255,7 +256,8 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number as it is printed: with 16 digits at most."""
     if math.isnan(value):
         return "Nan"
     if math.isinf(value):

@@ -10,7 +10,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from triton_stub.core.log import Log
 from triton_stub.core.statistics import FailureReason
+from triton_stub.core.summaries import Summaries, page, parse_quantiles
 from triton_stub.pb_utils.metrics import MetricKind
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ class ServerMetrics:
     """The server's own families in a registry, which are the first of their kinds there.
 
     ``config`` are the settings of ``--metrics-config`` without a name before them; of these
-    ``counter_latencies=false`` counts. ``cache`` is the response cache, if there is one.
+    ``counter_latencies``, ``summary_latencies`` and ``summary_quantiles`` count. ``cache`` is the
+    response cache, if there is one.
     """
 
     def __init__(
@@ -90,11 +93,15 @@ class ServerMetrics:
         metrics: Metrics,
         config: Mapping[str, str] | None = None,
         cache: ResponseCache | None = None,
+        log: Log | None = None,
     ) -> None:
+        config = config or {}
         self._metrics = metrics
         self._cache = cache
         self._lock = threading.Lock()
-        self._with_counters = (config or {}).get("counter_latencies") != "false"
+        self._with_counters = config.get("counter_latencies") != "false"
+        self._with_summaries = config.get("summary_latencies") == "true"
+        self._quantiles = parse_quantiles(config.get("summary_quantiles", ""), log or Log())
         self._models: dict[tuple[tuple[str, str], ...], _ModelSeries] = {}
         for name in _COUNTERS:
             self._family(name)
@@ -122,6 +129,7 @@ class ServerMetrics:
             series = self._models[key]
             if not series.users:
                 self._show(series, cached=cached)
+            statistics.summaries = series.summaries
             series.users.add(statistics)
             series.counted.append(statistics)
 
@@ -146,7 +154,12 @@ class ServerMetrics:
             self._update_machine()
             if self._cache is not None:
                 self._update_cache(self._cache)
-        return self._metrics.text()
+            summaries = {
+                labels: series.summaries
+                for labels, series in self._models.items()
+                if series.summaries is not None
+            }
+        return self._metrics.text() + page(summaries, self._quantiles)
 
     def _family(self, name: str) -> Family:
         kind = MetricKind.COUNTER if name in _COUNTERS else MetricKind.GAUGE
@@ -164,6 +177,8 @@ class ServerMetrics:
         series.numbers = {
             name: family.add(series.labels, None) for name, family in series.families.items()
         }
+        if self._with_summaries:
+            series.summaries = Summaries(cached=cached)
         failures = self._family(_FAILURES)
         series.failures = {
             reason: failures.add({**series.labels, "reason": reason}, None)
@@ -177,6 +192,7 @@ class ServerMetrics:
                 series.failed[reason] += count
         series.counted.clear()
         series.numbers.clear()
+        series.summaries = None
         for family in series.families.values():
             family.close()
 
@@ -227,6 +243,7 @@ class _ModelSeries:
         self.families: dict[str, Family] = {}
         self.numbers: dict[str, Series] = {}
         self.failures: dict[FailureReason, Series] = {}
+        self.summaries: Summaries | None = None
         #: Who counts still, and everybody who has counted since the series are there.
         self.users: set[Statistics] = set()
         self.counted: list[Statistics] = []

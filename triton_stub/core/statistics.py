@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from triton_stub.core import summaries
 from triton_stub.core.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from triton_stub.core.summaries import Summaries
 
 _MANY = 64
 
@@ -97,6 +100,8 @@ class Statistics:
         self._clock = clock or Clock()
         #: Requests that wait for their execution, whatever they are.
         self.waiting: set[object] = set()
+        #: Who is told of every success, if anybody is.
+        self.summaries: Summaries | None = None
         #: How long the model took to load.
         self.load_seconds = 0.0
         self._lock = threading.Lock()
@@ -156,6 +161,9 @@ class Statistics:
             self._success.add(end - enqueued)
             self._queue.add(lookup_start - enqueued)
             self._cache_hit.add(lookup_end - lookup_start)
+        if self.summaries is not None:
+            self.summaries.observe(summaries.QUEUE, lookup_start - enqueued)
+            self.summaries.observe(summaries.CACHE_HIT, lookup_end - lookup_start)
 
     def count_cache_miss(self, ns: int) -> None:
         """Count so many nanoseconds of looking up, and inserting, what was not in the cache.
@@ -165,6 +173,8 @@ class Statistics:
         with self._lock:
             self._success.lengthen(ns)
             self._cache_miss.add(ns)
+        if self.summaries is not None:
+            self.summaries.observe(summaries.CACHE_MISS, ns)
 
     def count_ensemble(
         self, batch_size: int, enqueued: int, start: int, steps: Sequence[BatchTimes]
@@ -189,6 +199,9 @@ class Statistics:
             self._queue.add(start - enqueued)
             self._compute.add(times)
             self._by_batch_size.setdefault(rows, _Compute()).add(times)
+            if self.summaries is not None:
+                ended_ms = self._last_inference_ms
+                self.summaries.executed(end - enqueued, start - enqueued, times, ended_ms)
 
     def _count_failure(self, ns: int, reason: FailureReason) -> None:
         self._fail.add(ns)
@@ -211,6 +224,9 @@ class Statistics:
             self._success.add(times.end - enqueued)
             self._queue.add(times.start - enqueued)
             self._compute.add(times)
+            if self.summaries is not None:
+                request_ns, queue_ns = times.end - enqueued, times.start - enqueued
+                self.summaries.executed(request_ns, queue_ns, times, ended_ms)
         if success:
             self._inference_count += rows
 
