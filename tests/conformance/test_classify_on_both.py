@@ -149,7 +149,7 @@ def test_metadata_and_config(engines: Engines, name: str) -> None:
 
     def config(engine: Engine) -> Any:
         found = engine.config(name)
-        found.get("ensemble_scheduling", {}).pop("max_inflight_requests", None)  # since 25.12
+        found.get("ensemble_scheduling", {}).pop("max_inflight_requests", None)  # since 25.11
         return found
 
     assert engines.same(config)["name"] == name

@@ -41,6 +41,12 @@ class EnsembleModel(ServedModel):
 
     def load(self) -> None:
         """Begin to count; the steps are models that serve already."""
+        most = getattr(self.config.ensemble_scheduling, "max_inflight_requests", 0)
+        if most:
+            self._log.note(
+                LogLevel.INFO,
+                f"Ensemble model '{self.name}' configured with max_inflight_requests: {most}",
+            )
         self.show_metrics()
 
     def _stop(self) -> None:

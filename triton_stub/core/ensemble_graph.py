@@ -9,20 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from triton_stub import config as model_config
+from triton_stub.core.ensemble_limit import StepLimit
 from triton_stub.core.hash_order import visited
-from triton_stub.core.tensor import unreshaped
+from triton_stub.core.tensor import Tensor, unreshaped
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 
 class Step(NamedTuple):
-    """One step: its model, the tensors of the ensemble behind its inputs and its outputs."""
+    """One step: its model, and the tensors of the ensemble behind its inputs and its outputs."""
 
     model_name: str
     model_version: int
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    limit: StepLimit | None
 
 
 class Output(NamedTuple):
@@ -54,14 +56,18 @@ class Graph:
     """
 
     def __init__(self, config: Any) -> None:
+        scheduling = config.ensemble_scheduling
+        # A schema that is older does not have it.
+        most: int = getattr(scheduling, "max_inflight_requests", 0)
         self.steps = [
             Step(
                 step.model_name,
                 step.model_version,
                 dict(sorted(step.input_map.items())),
                 dict(sorted(step.output_map.items())),
+                StepLimit(most) if most else None,
             )
-            for step in config.ensemble_scheduling.step
+            for step in scheduling.step
         ]
         outputs = [
             Output(
@@ -111,6 +117,15 @@ class Graph:
                             also.add(source)
             ignored = also
         return takers
+
+
+def as_input(config: Any, name: str, tensor: Tensor, batch_size: int) -> Tensor:
+    """A tensor, made in a batch of this size or 0 for none, as an input of a step's model."""
+    shape, batching = tensor.shape, config.max_batch_size > 0
+    if batching != bool(batch_size):
+        dims = next((each.dims for each in config.input if each.name == name), shape)
+        shape = converted(shape, batch_size, dims, batching=batching)
+    return Tensor(name, tensor.datatype, shape, tensor.data, tensor.on_gpu)
 
 
 def converted(

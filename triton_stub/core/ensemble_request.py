@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from triton_stub.core.ensemble_graph import converted
+from triton_stub.core.ensemble_graph import as_input
 from triton_stub.core.ensemble_tensors import Origin, Values, origin_in, parameters_of
 from triton_stub.core.request import InferenceRequest, InferenceResponse
 from triton_stub.core.scheduler import refuse_late
@@ -87,10 +87,6 @@ class EnsembleRequest:
         """Begin; every step that only needs inputs is queued when this returns."""
         self._do(self._begin)
 
-    def in_flight(self) -> list[Pending]:
-        """The requests to steps that are not answered yet."""
-        return [call.pending for call in self._in_flight]
-
     def give_up(self, error: InferenceError) -> None:
         """Answer with an error; what steps still do no longer counts."""
         self.pending.answer.put(self._failure(error))
@@ -110,6 +106,7 @@ class EnsembleRequest:
                         "of triton_stub, not of the models."
                     )
                 )
+                self._end()
             finally:
                 self._at_work.release()
 
@@ -148,6 +145,8 @@ class EnsembleRequest:
         while (response := call.pending.answer.take()) is not None:
             if response.final:
                 self._in_flight.discard(call)
+                if call.step.limit is not None:
+                    call.step.limit.leave()
                 if call.pending.answer.times is not None:
                     self._times.append(call.pending.answer.times)
             updated: set[tuple[str, int]] = set()
@@ -188,9 +187,8 @@ class EnsembleRequest:
             except InferenceError as error:
                 self._fail(error)
         self._finish(output)
-        if self._error is None:
-            for call in ready:
-                self._schedule(call)
+        for call in ready:
+            self._schedule(call)
 
     def _next_steps(self, updated: set[tuple[str, int]]) -> list[_Call]:
         """The steps that have all their inputs now; InferenceError if one of them refuses these."""
@@ -214,9 +212,10 @@ class EnsembleRequest:
         inputs: list[Tensor] = []
         origin: Origin | None = None
         for name, source in step.inputs.items():
-            value = self._tensors[source].by_turn[turn]
+            values = self._tensors[source]
+            value = values.by_turn[turn]
             if value.tensor is not None:
-                inputs.append(self._input(model, name, value.tensor, self._tensors[source]))
+                inputs.append(as_input(model.config, name, value.tensor, values.batch_size))
             if origin is None:
                 origin = value.origin
             elif value.origin not in (None, origin):
@@ -248,14 +247,6 @@ class EnsembleRequest:
             self._tensors[target].batch_size = pending.validated.batch_size
         return _Call(step, model, pending, origin)
 
-    @staticmethod
-    def _input(model: ServedModel, name: str, tensor: Tensor, values: Values) -> Tensor:
-        shape, batching = tensor.shape, model.config.max_batch_size > 0
-        if batching != bool(values.batch_size):
-            dims = next((each.dims for each in model.config.input if each.name == name), shape)
-            shape = converted(shape, values.batch_size, dims, batching=batching)
-        return Tensor(name, tensor.datatype, shape, tensor.data, tensor.on_gpu)
-
     def _output(self, updated: set[tuple[str, int]]) -> InferenceResponse | None:
         """The response that is complete now, if one is."""
         validated = self.pending.validated
@@ -286,6 +277,12 @@ class EnsembleRequest:
         return self._response(tensors, parameters)
 
     def _schedule(self, call: _Call) -> None:
+        limit, cancelled = call.step.limit, self.pending.answer.cancelled
+        send = partial(self._send, call)
+        if limit is None or limit.enter(partial(self._do, send), at_once=cancelled):
+            send()
+
+    def _send(self, call: _Call) -> None:
         if self._error is None:
             answer = call.pending.answer
             if self.pending.answer.cancelled:
@@ -302,6 +299,8 @@ class EnsembleRequest:
             else:
                 return
         self._in_flight.discard(call)
+        if call.step.limit is not None:
+            call.step.limit.leave()
         if not self._in_flight:
             self._finish()
 
@@ -332,15 +331,19 @@ class EnsembleRequest:
         if self._is_over:
             if (trace := self.pending.answer.trace) is not None:
                 trace.ended()
-            for model in self._models.values():
-                model.let_go()
-            self._ended(self)
+            self._end()
+
+    def _end(self) -> None:
+        self._is_over = True
+        while self._models:
+            self._models.popitem()[1].let_go()
+        self._ended(self)
 
     def _fail(self, error: InferenceError) -> None:
         """No more steps; when those under way are done, the last error is the answer.
 
-        That is since r26.06, which names the ensemble once more for each step that is answered
-        meanwhile. Once is enough: what it tells would depend on who is first.
+        That is since Triton 26.02, which names the ensemble once more for each step that is
+        answered meanwhile. Once is enough: what it tells would depend on who is first.
         """
         text = f"in ensemble '{self._ensemble.name}', {error.message}"
         self._error = InferenceError(text, error.code)
