@@ -25,8 +25,12 @@ class TritonPythonModel:
             for tensor in request.inputs()
         ]
         tensors.append(pb_utils.Tensor("PARAMETERS", np.array([request.parameters()], np.object_)))
-        return pb_utils.InferenceResponse(tensors, parameters={"number": 3, "text": "t"})
+        return pb_utils.InferenceResponse(tensors)
 """
+# Responses have had parameters since 25.02.
+TELLS = ECHO.replace(
+    "Response(tensors)", 'Response(tensors, parameters={"number": 3, "text": "t"})'
+)
 # COUNT responses; -1 goes on until it is cancelled, -2 fails after one.
 COUNTS = """
 import numpy as np

@@ -7,7 +7,8 @@ import weakref
 import numpy as np
 import pytest
 from gates import GATES
-from in_process_models import count, refused, write_models
+from in_process_models import TELLS, count, echo_config, refused, write_models
+from model_files import write_model
 
 import triton_stub as tritonserver
 
@@ -56,10 +57,17 @@ def test_what_a_response_says(echo):
     assert response.error is None
     assert response.classification_label is None
     assert response.request_id == "seven"
-    assert response.parameters == {"number": 3, "text": "t"}
+    assert response.parameters == {}
     assert (response.model.name, response.model.version) == ("echo", 1)
     assert echo.version == -1
     assert response.result()["OUT_FP16"].tolist() == HALF.tolist()
+
+
+def test_parameters_of_a_response(tmp_path):
+    write_model(tmp_path, "tells", TELLS, echo_config())
+    with tritonserver.Server(str(tmp_path)) as server:
+        (response,) = server.model("tells").infer(inputs={})
+        assert response.parameters == {"number": 3, "text": "t"}
 
 
 def test_an_output_tensor(echo):
