@@ -130,7 +130,7 @@ class Lifecycle:
         models = {v: model for v, model in tried.items() if isinstance(model, ServedModel)}
         if errors:
             self._log.note(LogLevel.INFO, f"failed to load '{name}'")
-            return self._keep_old(name, models, errors), _failure(source, errors, unchanged)
+            return self._keep_old(name, models, errors), _failure(source, errors)
         leaving = self._replace(name, models)
         self._log.note(LogLevel.INFO, f"successfully loaded '{name}'")
         return leaving, None
@@ -197,7 +197,7 @@ class Lifecycle:
     ) -> dict[int, ServedModel | LoadError]:
         """Load versions; a version that fails does not keep the others from being tried.
 
-        What is ``unchanged`` goes on as it is, save for the number of its instances.
+        What is ``unchanged`` goes on as it is.
         """
         directory, config = source.directory, source.config
         name = config.name
@@ -211,12 +211,11 @@ class Lifecycle:
         try:
             for version in versions:
                 self._log.note(LogLevel.INFO, f"loading: {name}:{version}")
+                if version in unchanged:
+                    tried[version] = unchanged[version]
+                    continue
                 start = time.monotonic()
                 try:
-                    if version in unchanged:
-                        tried[version] = unchanged[version]
-                        unchanged[version].update(config)
-                        continue
                     model = create_model(directory, version, config, self._server)
                     model.source = source
                     model.load()
@@ -234,7 +233,7 @@ class Lifecycle:
                 for version in [v for v, state in before.items() if state is None]:
                     del known[version]
                 if not known:
-                    del self._models[name]
+                    self._models.pop(name, None)
             self.finish(self._closed(set(tried.values()) - set(unchanged.values())))
             raise
         return tried
@@ -244,7 +243,7 @@ class Lifecycle:
     ) -> list[ServedModel]:
         """One version failed: note what became of each; the others, which are closed."""
         with self._lock:
-            versions = self._models[name]
+            versions = self._models.setdefault(name, {})
             for version in (*models, *errors):
                 if not isinstance(versions.get(version), ServedModel):
                     failed = version in errors
@@ -282,10 +281,10 @@ def _serves_on(model: ServedModel, source: ModelSource, loaded: ModelTimes) -> b
 
 
 def _comparable(config: Any) -> Any:
-    """A configuration without what concerns the choice of versions, and the instances, only."""
+    """A configuration without what concerns the choice of versions only."""
+    # With its instances: deviations.INSTANCE_UPDATE
     config = copy.deepcopy(config)
     config.ClearField("version_policy")
-    config.ClearField("instance_group")
     return config
 
 
@@ -293,13 +292,10 @@ def _reason(error: LoadError) -> str:
     return f"{error.code.label}: {error.message}"
 
 
-def _failure(
-    source: ModelSource, errors: Mapping[int, LoadError], unchanged: Mapping[int, ServedModel]
-) -> LoadError:
+def _failure(source: ModelSource, errors: Mapping[int, LoadError]) -> LoadError:
     failure = LoadError(
         "".join(
-            f"version {version} is at {'READY' if version in unchanged else 'UNAVAILABLE'} state: "
-            f"{_reason(error)};"
+            f"version {version} is at UNAVAILABLE state: {_reason(error)};"
             for version, error in errors.items()
         ),
         StatusCode.INVALID_ARG,

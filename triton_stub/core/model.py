@@ -64,9 +64,6 @@ class ServedModel(ABC):
         """The same does so no more: the model is gone."""
         self._server.own_metrics.remove(self.statistics)
 
-    def update(self, config: Any) -> None:  # noqa: B027 - most have nothing to update
-        """Have the instances that another configuration, else the same, asks for; LoadError."""
-
     def close(self) -> None:
         """Take no more requests, but those of its users; those in the queue are still executed."""
         with self._use:
