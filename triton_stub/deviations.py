@@ -63,6 +63,14 @@ ITERATIVE_END = Deviation(
     stub="an error that says so",
     why="a test must not hang",
 )
+ODD_STATE = Deviation(
+    key="odd-state",
+    what="a state of sequences without a datatype, or one of texts that begins with more or "
+    "less of them than it has elements",
+    server="refuses every request to the model, or its model dies of the first one",
+    stub="the model does not load",
+    why="the model could not be used",
+)
 RESCHEDULED_AFTER_END = Deviation(
     key="rescheduled-after-end",
     what="a request that is rescheduled after its final response",

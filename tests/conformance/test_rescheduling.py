@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from broken_models import both_engines, write_models
+from broken_models import both_engines
 from comparing import Engines
 from probing import wait_for_log
 from programs import CONFIG, ITERATIVE, both_with_programs, run, sent, write_programs
@@ -20,7 +20,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from triton_stub import deviations
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.stub import StubEngine
-from triton_stub.errors import InferenceError, LoadError, UnsupportedFeatureError
+from triton_stub.errors import InferenceError
 
 SEEN = (
     "seen = self.kept.setdefault('seen', [])\n"
@@ -180,31 +180,9 @@ def test_a_request_that_comes_back_after_its_end(tmp_path: Path, kind: str) -> N
         assert deviations.RESCHEDULED_AFTER_END.server in stub.log()
 
 
-@pytest.mark.deviation("not-imitated")
-@pytest.mark.parametrize(
-    "text",
-    [
-        "sequence_batching { }",
-        "sequence_batching { iterative_sequence: true control_input { name: 'START' control { "
-        "kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } } }",
-        "sequence_batching { iterative_sequence: true state { input_name: 'I' output_name: 'O' "
-        "data_type: TYPE_FP32 dims: [ 1 ] } }",
-        "sequence_batching { iterative_sequence: true direct { minimum_slot_utilization: 0.5 } }",
-    ],
-)
-def test_other_sequences(tmp_path: Path, text: str) -> None:
-    write_models(tmp_path, {"m": "class TritonPythonModel: pass\n"}, CONFIG + text)
-    with pytest.raises(LoadError) as caught:
-        StubEngine(tmp_path)
-    assert "sequence_batching" in str(caught.value)
-    assert isinstance(caught.value, UnsupportedFeatureError) or "not imitate" in str(caught.value)
-
-
-def test_a_sequence_of_the_clients_own(programs: Engines) -> None:
+def test_requests_that_are_to_be_executed_together(programs: Engines) -> None:
     assert isinstance(programs.stub, StubEngine)
     model = programs.stub.model("iterative")
     inputs = {"CODE": sent("return [response(1)]", "iterative")}
-    with pytest.raises(InferenceError, match="send no correlation id"):
-        model.infer(inputs=inputs, correlation_id=7)
     with pytest.raises(InferenceError, match="Send them one by one"):
         model.execute([inputs, inputs])

@@ -6,10 +6,13 @@ A Python model cannot give them back, so it sees their first values at every req
 
 from __future__ import annotations
 
+import contextlib
 import math
+import struct
 from typing import TYPE_CHECKING, Any
 
-from triton_stub import datatypes
+from triton_stub import datatypes, deviations
+from triton_stub.config.schema import schema
 from triton_stub.core.hash_order import visited
 from triton_stub.core.sequence_controls import zeros
 from triton_stub.core.tensor import Tensor
@@ -30,7 +33,7 @@ def initial(config: Any, directory: Path, log: Log) -> list[Tensor]:
 
     LoadError, in the server's words, if what ``initial_state`` says of one is refused.
     """
-    data: dict[str, tuple[tuple[int, ...], bytes]] = {}
+    data: dict[str, bytes] = {}
     for state in config.sequence_batching.state:
         name, count = state.input_name, len(state.initial_state)
         if count > 1:
@@ -52,16 +55,27 @@ def initial(config: Any, directory: Path, log: Log) -> list[Tensor]:
                 "state configuration will be ignored.",
             )
             continue
+        if state.data_type not in schema().DataType.values()[1:]:
+            raise _odd(name, "has no data_type", "Name one.")
         datatype = datatypes.from_number(state.data_type)
-        if name in data:
-            shape, raw = data[name]
-            # The server sets all texts to zeros, whatever their file says.
-            raw = bytes(len(raw)) if datatype is BYTES else raw
-            states[name] = Tensor(name, datatype, (*batch, *shape), raw)
-        else:
+        # Of what is variable there is one, however many values there are.
+        shape = (*batch, *(1 if dim == -1 else dim for dim in state.dims))
+        if name not in data:
             # The server leaves numbers as they are in its memory.
-            shape = tuple(1 if dim == -1 else dim for dim in state.dims)
-            states[name] = zeros(name, datatype, (*batch, *shape))
+            states[name] = zeros(name, datatype, shape)
+        elif datatype is BYTES:
+            states[name] = Tensor(name, datatype, shape, _texts(name, data[name], shape))
+            if len(data[name]) % 4:
+                # The server gives up here.
+                log.note(
+                    LogLevel.ERROR,
+                    "Failed to initialize sequence state: The total byte size must be a multiple "
+                    "of 4 when setting the sequence state to zero.",
+                )
+                break
+        else:
+            raw = data[name][: math.prod(shape) * datatype.itemsize]
+            states[name] = Tensor(name, datatype, shape, raw)
     return [states[name] for name in sorted(states)]
 
 
@@ -72,6 +86,19 @@ def _in_order(config: Any) -> list[Any]:
         by_output.setdefault(state.output_name, state)
     names = tuple(by_output)
     return [by_output[names[index]] for index in visited(names)]
+
+
+def _texts(name: str, raw: bytes, shape: tuple[int, ...]) -> datatypes.Array:
+    """The texts of a state: empty ones, as far as the server can set them to zeros."""
+    with contextlib.suppress(struct.error):
+        texts = datatypes.decode_bytes(raw if len(raw) % 4 else bytes(len(raw)))
+        if len(texts) == math.prod(shape):
+            return texts.reshape(shape)
+    raise _odd(
+        name,
+        f"begins with {len(raw)} bytes for {math.prod(shape)} texts",
+        "Use zero_data, with the dims of the state.",
+    )
 
 
 def _check(state: Any, start: Any, *, taken: bool) -> None:
@@ -104,28 +131,31 @@ def _check(state: Any, start: Any, *, taken: bool) -> None:
             )
 
 
-def _read(start: Any, name: str, directory: Path) -> tuple[tuple[int, ...], bytes]:
-    shape = tuple(start.dims)
+def _read(start: Any, name: str, directory: Path) -> bytes:
     datatype = datatypes.from_number(start.data_type)
-    size = math.prod(shape) * (datatype.itemsize or 4)
+    size = math.prod(start.dims) * (datatype.itemsize or 4)
     source = start.WhichOneof("state_data")
     if source is None:
         raise _refused(f"initial_state setting expects state'{name}' to have state_data set")
     if source == "zero_data":
-        return shape, bytes(size)
+        return bytes(size)
     path = directory / _FOLDER / start.data_file
     try:
         content = path.read_bytes()
     except OSError as error:
         raise LoadError(f"failed to open text file for read {path}: {error.strerror}") from None
     if datatype is BYTES:
-        return shape, content
+        return content
     if size > len(content):
         raise _refused(
             f"initial_state setting expects {size} bytes, but the data provided from "
             f"{start.data_file}only has {len(content)} bytes."
         )
-    return shape, content[:size]
+    return content[:size]
+
+
+def _odd(name: str, how: str, instead: str) -> LoadError:
+    return _refused(deviations.ODD_STATE.text(f"the state of input '{name}' {how}", instead))
 
 
 def _refused(message: str) -> LoadError:
