@@ -63,6 +63,32 @@ class TritonPythonModel:
                 sender.send(pb_utils.InferenceResponse([out]))
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
+# Asks another model, over and over, until that is loaded.
+CALLS = """
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.told = []
+
+    def execute(self, requests):
+        until = time.monotonic() + 60
+        while "is not ready" in (told := self.ask()) and time.monotonic() < until:
+            time.sleep(0.01)
+        self.told.append(told)
+        out = pb_utils.Tensor("OUT", np.array([["|".join(self.told).encode()]], object))
+        return [pb_utils.InferenceResponse([out]) for _ in requests]
+
+    def ask(self):
+        response = pb_utils.InferenceRequest(
+            model_name="zero_data",
+            requested_output_names=["OUT"],
+            inputs=[pb_utils.Tensor("ASK", np.ones((1, 1), np.float32))],
+        ).exec()
+        return response.error().message() if response.has_error() else "answered"
+"""
 TEXT = "optional: true }"
 
 
@@ -182,6 +208,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_models(folder, {name: {"1/model.py": SEES, "config.pbtxt": text, **FILES}})
     streams = config(sample(IN, batch=2), more="model_transaction_policy { decoupled: true }")
     write_models(folder, {"streams": {"1/model.py": STREAMS, "config.pbtxt": streams}})
+    write_models(folder, {"zz_calls": {"1/model.py": CALLS, "config.pbtxt": config(sample(IN))}})
     return folder
 
 
@@ -221,6 +248,17 @@ def test_all_responses_are_waited_for(warm: Engines) -> None:
         return [dict(result) for result in engine.stream("streams", IN=np.ones((1, 2), np.float32))]
 
     assert warm.same(ask)[0]["OUT"]["values"] == [[b"3"]]
+
+
+@pytest.mark.rule("4.9-bls")
+def test_other_models_do_not_answer_before_the_server_is_ready(warm: Engines) -> None:
+    def ask(engine: Engine) -> str:
+        told: bytes = engine.infer("zz_calls", IN=np.ones((1, 2), np.float32))["OUT"].item()
+        return told.decode()
+
+    first, second = warm.same(ask).split("|")
+    assert first == "Model zero_data - Error when running inference: Server not ready"
+    assert second == "answered"
 
 
 @pytest.mark.parametrize("model", marked(REFUSED, REFUSED_RULES))

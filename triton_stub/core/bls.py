@@ -110,9 +110,16 @@ class Call:
 
 
 def submit(
-    find: Callable[[str, int], ServedModel], request: InferenceRequest, *, decoupled: bool
+    find: Callable[[str, int], ServedModel],
+    request: InferenceRequest,
+    *,
+    decoupled: bool,
+    ready: bool = True,
 ) -> tuple[ServedModel, Responses]:
-    """Give a request to its model; InferenceError, in the server's words, if it is refused."""
+    """Give a request to its model; InferenceError, in the server's words, if it is refused.
+
+    ``ready`` is False while the server starts, and a model is warmed up.
+    """
     try:
         model = find(request.model_name, request.model_version)
     except ServerError:
@@ -136,6 +143,9 @@ def submit(
     request.parameters = _checked_parameters(request.parameters)
     if request.trace is not None:
         request.trace = request.trace.spawn()
+    if not ready:
+        model.prepare(request)  # what is wrong with the request is said first
+        raise InferenceError("Server not ready", StatusCode.UNAVAILABLE)
     return model, model.submit(request)
 
 
