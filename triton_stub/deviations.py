@@ -435,10 +435,10 @@ ENSEMBLE_CIRCLE = Deviation(
     stub="an error that says so",
     why="a test must not crash",
 )
-HUGE_VERSION = Deviation(
-    key="huge-version",
-    what="a directory of a model that is named by a number beyond 64 bits",
-    server="ends when it reads such a name",
+ODD_VERSION = Deviation(
+    key="odd-version",
+    what="a directory of a model that is named by a number below 0, or beyond 64 bits",
+    server="waits for ever for such a version, or ends when it reads the name",
     stub="the model does not load",
     why="a test must not crash",
 )

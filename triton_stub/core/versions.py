@@ -87,8 +87,8 @@ def _present_versions(directory: Path, log: Log) -> list[int]:
 
 def _integer(digits: str, folder: Path) -> int:
     version = int(digits)
-    if not -(2**63) <= version < 2**63:
+    if not 0 <= version < 2**63:
         raise LoadError(
-            deviations.HUGE_VERSION.text(f"{folder}, which is no 64-bit number", "Rename it.")
+            deviations.ODD_VERSION.text(f"{folder} is named by {version}", "Rename it.")
         )
     return version
