@@ -46,17 +46,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--isolation", choices=("thread", "process"), default="thread")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
-        wrong = soak(folder, arguments.clients, arguments.seconds)
+        wrong = soak(folder, arguments.clients, arguments.seconds, arguments.isolation)
     for text in wrong[:50]:
         print(f"WRONG: {text}")
     print(f"{len(wrong)} things are wrong" if wrong else "everything adds up")
     return 1 if wrong else 0
 
 
-def soak(folder: str, clients: int, seconds: float) -> list[str]:
+def soak(folder: str, clients: int, seconds: float, isolation: str) -> list[str]:
     """What is wrong after ``seconds``; nothing if all is well."""
     threads = threading.active_count()
     server = Server(
@@ -65,6 +66,7 @@ def soak(folder: str, clients: int, seconds: float) -> list[str]:
         startup_models=["*"],
         cache_config={"local": {"size": 1 << 20}},
         response_timeout=UNANSWERED,
+        isolation=isolation,
     )
     with server:
         _ = server.http_url
