@@ -99,8 +99,9 @@ class Graph:
     def _prune(self, ignored: set[str]) -> Mapping[str, Collection[int]]:
         """From the end to the start: what only leads to an output that nobody asks for goes.
 
-        When an input of the ensemble goes, which no step has made, the server mistakes the first
-        step for its maker, and may drop that, too. So do we: the request fails there as here.
+        The server drops more than that. A tensor whose last taker goes is dropped even if it is
+        asked for; and when an input goes, which no step has made, the first step is mistaken for
+        its maker. So do we, and the request fails there as here.
         """
         takers = {name: set(steps) for name, steps in self._takers.items()}
         left: dict[int, int] = {}
