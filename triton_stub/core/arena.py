@@ -6,6 +6,7 @@ memory. Nothing is stored here; only the places are known.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left, insort
 
 _UNIT = 16  # bytes
@@ -31,20 +32,22 @@ class Arena:
             raise ValueError(f"{size} bytes have no room for a block")
         self.size = size
         self.used = _HEADER
-        # Gaps as (size, place) and as place: size; blocks as place: size. All in units.
-        self._gaps = [(units, 0)]
-        self._gap_at = {0: units}
-        self._gap_before = {units: 0}  # by where the gap ends
+        # Gaps by size, of equal ones the oldest first: size, number, place. All sizes in units.
+        self._gaps: list[tuple[int, int, int]] = []
+        self._numbers = itertools.count()
+        self._gap_at: dict[int, tuple[int, int, int]] = {}
+        self._gap_before: dict[int, int] = {}  # by where the gap ends
         self._block_at: dict[int, int] = {}
+        self._open(0, units)
 
     def allocate(self, size: int) -> int | None:
         """The place of a new block of so many bytes; None if no gap is large enough."""
         units = max(_SMALLEST, -(-max(0, size - _BORROWED) // _UNIT) + _OWN)
-        best = bisect_left(self._gaps, (units, 0))
+        best = bisect_left(self._gaps, (units, 0, 0))
         if best == len(self._gaps):
             return None
-        gap, place = self._gaps[best]
-        self._close(place)
+        _, _, place = self._gaps[best]
+        gap = self._close(place)
         if gap >= units + _SMALLEST:
             self._open(place + units, gap - units)
         else:
@@ -66,12 +69,14 @@ class Arena:
         self._open(place, units)
 
     def _open(self, place: int, units: int) -> None:
-        insort(self._gaps, (units, place))
-        self._gap_at[place] = units
+        gap = units, next(self._numbers), place
+        insort(self._gaps, gap)
+        self._gap_at[place] = gap
         self._gap_before[place + units] = place
 
     def _close(self, place: int) -> int:
-        units = self._gap_at.pop(place)
+        gap = self._gap_at.pop(place)
+        units = gap[0]
         del self._gap_before[place + units]
-        self._gaps.remove((units, place))
+        del self._gaps[bisect_left(self._gaps, gap)]
         return units
