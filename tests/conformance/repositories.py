@@ -118,7 +118,7 @@ def seen(engine: Engine, names: Sequence[str]) -> dict[str, Any]:
         version = row.get("version", "")
         state, reason = row.get("state"), row.get("reason", "")
         answer: Any = None
-        if state == "READY":
+        if state == "READY" and version.isdecimal():
             answer = engine.infer(name, IN=IN, model_version=version)["OUT"].tolist()
         told[name].append((version, state, reason.partition("\n")[0], answer))
     return told
@@ -149,11 +149,13 @@ def two_engines(
     options: Sequence[str] = (),
     explicit: bool = True,
     strict: bool = True,
+    more: bool = False,
     **stub_options: Any,
 ) -> Iterator[Two]:
     """Both engines with a folder of its own each; ``explicit`` if no model is loaded at first.
 
-    ``strict``: models do not complete their configuration, which is faster.
+    ``strict``: models do not complete their configuration, which is faster. With ``more`` each has
+    a second repository beside its folder, which is called like that and ``_more``.
     """
     stub_folder, native_folder = folder / "stub", folder / "native"
     for each in (stub_folder, native_folder):
@@ -163,10 +165,14 @@ def two_engines(
     native_options = ["--exit-on-error=false", "--exit-timeout-secs=3", *options]
     if strict:
         native_options.append("--disable-auto-complete-config")
+    stub_folders, native_folders = (
+        [each, each.parent / f"{each.name}_more"] if more else [each]
+        for each in (stub_folder, native_folder)
+    )
     with (
-        NativeEngine(native_folder, models=models, options=native_options) as native,
+        NativeEngine(native_folders, models=models, options=native_options) as native,
         StubEngine(
-            stub_folder,
+            stub_folders,
             models=models,
             exit_on_error=False,
             strict_model_config=strict,

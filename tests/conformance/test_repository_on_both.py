@@ -81,6 +81,9 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.rule(
+    "4.1-unknown-model", "4.1-unknown-version", "4.1-no-versions", "4.1-not-ready", "4.1-newest"
+)
 @pytest.mark.parametrize("version", ["", "0", "1", "2", "3", "12"])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_said_of_a_model(odd: Engines, name: str, version: str) -> None:
@@ -94,14 +97,17 @@ def test_what_is_said_of_a_model(odd: Engines, name: str, version: str) -> None:
     odd.same(ask)
 
 
+@pytest.mark.rule("4.11-none-left", "4.11-one-fails")
 def test_the_server_is_not_ready(odd: Engines) -> None:
     assert odd.same(lambda engine: engine.ready()) is False
 
 
+@pytest.mark.rule("4.11-index", "4.11-layout", "4.11-ambiguous", "4.11-several")
 def test_the_index(odd: Engines) -> None:
     assert {"name": "garbled"} in odd.same(index)
 
 
+@pytest.mark.rule("4.11-ignored", "4.11-specific", "4.11-skipped")
 @pytest.mark.parametrize(
     "message",
     [
