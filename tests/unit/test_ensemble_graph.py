@@ -54,9 +54,12 @@ def test_all_steps_for_all_outputs(graph):
     assert takers(graph, "B", "C", "D") == {"A": {0, 2}, "M": {2}, "B": {1}, "C": set(), "D": set()}
 
 
-def test_a_step_that_nobody_needs_goes(graph):
-    assert takers(graph, "C", "D") == takers(graph, "B", "C", "D")  # it needs B all the same
+def test_steps_that_nobody_needs_go(graph):
     assert takers(graph, "D") == {"A": {2}, "M": {2}, "B": set(), "C": set(), "D": set()}
+
+
+def test_the_maker_of_an_output_goes_even_if_a_step_needs_it(graph):
+    assert takers(graph, "C", "D") == {"A": {2}, "M": {2}, "B": {1}, "C": set(), "D": set()}
 
 
 def test_with_its_last_taker_an_output_goes_whoever_asks_for_it(graph):

@@ -99,9 +99,10 @@ class Graph:
     def _prune(self, ignored: set[str]) -> Mapping[str, Collection[int]]:
         """From the end to the start: what only leads to an output that nobody asks for goes.
 
-        The server drops more than that. A tensor whose last taker goes is dropped even if it is
-        asked for; and when an input goes, which no step has made, the first step is mistaken for
-        its maker. So do we, and the request fails there as here.
+        The server drops more than that. The maker of an output that nobody asks for goes even if
+        another step needs it, and that of one whose last taker goes even if somebody asks for it;
+        and when an input goes, the first step is mistaken for its maker. So do we, and the request
+        fails there as here.
         """
         takers = {name: set(steps) for name, steps in self._takers.items()}
         left: dict[int, int] = {}
