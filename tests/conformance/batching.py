@@ -71,19 +71,16 @@ class Arrival:
     timeout: int = 0  # microseconds
     parameters: Mapping[str, str] = field(default_factory=dict)
 
-    def infer(self, engine: Engine, model: str, name: str) -> tuple[int, int, str]:
-        """Send it, and wait for the answer: number of the call, position in it, name and shape."""
+    def ask(self, engine: Engine, model: str, name: str) -> Callable[[], np.ndarray]:
+        """Send it, on the stub before this returns; what is returned waits for the answer."""
         shapes = {key: (self.rows, size)[not self.rows :] for key, size in self.sizes.items()}
-        result = engine.infer(
-            model,
-            {key: np.zeros(shape, np.float32) for key, shape in shapes.items()},
-            request_id=name,
-            priority=self.priority,
-            timeout=self.timeout,
-            parameters=dict(self.parameters),
-        )
-        call, position, *shape = result["CALL"].tolist()
-        return call, position, f"{name} {shape}"
+        inputs = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
+        more: dict[str, Any] = {"priority": self.priority, "timeout": self.timeout}
+        more |= {"request_id": name, "parameters": dict(self.parameters)}
+        if isinstance(engine, StubEngine):
+            answer = engine.model(model).infer(inputs=inputs, **more)
+            return lambda: np.from_dlpack(next(answer).outputs["CALL"])
+        return lambda: engine.infer(model, inputs, **more)["CALL"]
 
 
 class Queue:
@@ -93,20 +90,26 @@ class Queue:
         self._engine = engine
         self._model = model
         self._pool = pool
-        self._sent: dict[str, Future[tuple[int, int, str]]] = {}
+        self._sent: dict[str, Future[np.ndarray]] = {}
 
     def start(self, arrival: Arrival, name: str) -> None:
         """Send a request, and do not wait."""
-        infer = arrival.infer
-        self._sent[name] = self._pool.submit(infer, self._engine, self._model, name)
+        try:
+            answer = arrival.ask(self._engine, self._model, name)
+        except InferenceError as error:
+            self._sent[name] = Future()
+            self._sent[name].set_exception(error)
+        else:
+            self._sent[name] = self._pool.submit(answer)
 
     def send(self, arrival: Arrival, name: str = "") -> bool:
-        """Send a request, and wait until it is queued; False if it was answered at once."""
+        """Send a request, and wait until it is queued; False if there is no room in the queue."""
         name = name or f"r{len(self._sent)}"
         waiting = self._waiting()
         self.start(arrival, name)
         wait_until(lambda: self.is_answered(name) or self._waiting() > waiting)
-        return not self.is_answered(name)
+        error = self._sent[name].exception() if self.is_answered(name) else None
+        return not str(error).endswith("Exceeds maximum queue size")
 
     def outcome(self) -> tuple[list[list[str]], dict[str, str]]:
         """Wait for every answer: the requests of each call in their order, and all errors."""
@@ -114,9 +117,11 @@ class Queue:
         errors: dict[str, str] = {}
         for name, answer in self._sent.items():
             try:
-                executed.append(answer.result(_PATIENCE))
+                call, position, *shape = answer.result(_PATIENCE).tolist()
             except InferenceError as error:
                 errors[name] = error.message
+            else:
+                executed.append((call, position, f"{name} {shape}"))
         calls: dict[int, list[str]] = {}
         for call, _, told in sorted(executed):
             calls.setdefault(call, []).append(told)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from triton_stub.core.batch_policy import BatchPolicy
+    from triton_stub.core.hold import Hold
     from triton_stub.core.scheduler import Pending
     from triton_stub.errors import InferenceError
 
@@ -117,6 +118,14 @@ class Batcher(OnceScheduler):
             self._answer_skipped()
             if batch or is_over:
                 return batch
+
+    def hold(self, what: str) -> Hold:
+        """Execute nothing until the hold is released, but what is to be executed by now."""
+        with self._lock:
+            self._catch_up(self._clock.now())
+            held = super().hold(what)
+        self._answer_skipped()
+        return held
 
     def close(self) -> None:
         """Take no more requests; those in the queue are still executed, also if they are held."""
