@@ -114,9 +114,31 @@ STARTS = """
 
     server = Server(sys.argv[1], isolation="process", strict_model_config=True).start()
     threading.Thread(target=server.model("m"), daemon=True).start()
-    print("started", flush=True)
-    time.sleep(600)
+    try:
+        print("started", flush=True)
+        time.sleep(600)
+    finally:
+        server.stop()
 """
+
+
+def test_an_interrupt_ends_all_of_it_in_its_order(tmp_path):
+    config = 'backend: "python"\noutput { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] }\n'
+    finalize = "    def finalize(self):\n        print('finalized', flush=True)\n"
+    model = BLOCKS.format("time.sleep(0.5); return [None]") + finalize
+    write_files(tmp_path / "models" / "m", {"config.pbtxt": config, "1/model.py": model})
+    command = [sys.executable, "-c", textwrap.dedent(STARTS), str(tmp_path / "models")]
+    environment = os.environ | {"PIDS": str(tmp_path / "pids")}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as server:
+        assert server.stdout.readline() == "started\n"
+        pid = int((tmp_path / "pids").read_text())
+        os.killpg(server.pid, signal.SIGINT)
+        out, err = server.communicate(timeout=PATIENCE)
+    assert (out, err.splitlines()[-1]) == ("finalized\n", "KeyboardInterrupt")
+    assert not is_there(pid)
 
 
 @pytest.mark.parametrize("body", ["time.sleep(600)", "ctypes.PyDLL(None).sleep(600)"])

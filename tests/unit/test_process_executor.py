@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -288,6 +289,20 @@ def nothing_left():
     while left := children() - before:
         assert time.monotonic() < until, left
         time.sleep(0.01)
+
+
+def test_the_end_is_seen_also_while_what_the_model_has_forked_goes_on(tmp_path):
+    body = f"""
+        worker = os.fork()
+        if not worker:
+            time.sleep(600)
+        with open({str(tmp_path / "pid")!r}, "w") as file:
+            file.write(str(worker))
+        os._exit(1)
+    """
+    with start(tmp_path, execute(body, "import os, time")) as server:
+        assert str(error(server, 0)) == "Stub process 'm_0' is not healthy."
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 STUCK = "import threading, time\n"

@@ -75,7 +75,7 @@ class ModelProcess:
             name=f"{OWN_THREADS}reader",
         )
         # Otherwise this process would not seem to end before what it forks.
-        os.register_at_fork(after_in_child=connection.close)
+        os.register_at_fork(after_in_child=lambda: os.close(connection.detach()))
 
     def run(self) -> None:
         """Work until the end."""
