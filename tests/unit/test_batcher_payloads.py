@@ -233,8 +233,8 @@ class TestHold:
             (late,) = bench.put(pending())
             (in_time,) = bench.put(pending(), at=60)
             assert not bench.dropped
-        assert bench.take() == (in_time,)
         assert bench.dropped == {late: "Request timeout expired"}
+        assert bench.take() == (in_time,)
 
     def test_a_full_queue_refuses_at_once(self):
         bench = Bench("default_queue_policy { max_queue_size: 1 }")
@@ -251,6 +251,13 @@ class TestHold:
         bench.batcher.close()
         assert bench.take() == requests
         held.release()
+
+    def test_what_was_late_before(self):
+        bench = Bench(REJECTS)
+        (late,) = bench.put(pending())
+        bench.now = 60_000
+        with bench.batcher.hold("model 'm'"):
+            assert bench.dropped == {late: "Request timeout expired"}
 
     def test_a_batch_that_waits_is_held_too(self):
         bench = Bench(DELAYED)

@@ -134,6 +134,7 @@ class Batcher(OnceScheduler):
             self._held = None
             self._go_on()
             self._alarm.notify_all()
+        self._answer_skipped()
 
     def drain(self) -> list[Pending]:
         """Empty the queue: the requests that nobody will execute."""

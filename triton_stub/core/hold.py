@@ -101,7 +101,11 @@ class Holding:
             if self._held is held:
                 self._held = None
                 self._go_on()
+        self._answer_skipped()
 
     def _go_on(self) -> None:
         """Execute what is queued; the lock is held."""
         self._changed.notify_all()
+
+    def _answer_skipped(self) -> None:
+        """Answer the requests that will not be executed; without the lock."""
