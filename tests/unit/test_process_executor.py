@@ -210,14 +210,10 @@ def test_which_models_are_ready(server):
 
 
 def test_statistics_are_counted(server):
-    def counts():
-        (model,) = server.statistics("called")["model_stats"]
-        return model["inference_count"], model["inference_stats"]["compute_infer"]["ns"]
-
-    count, time_before = counts()
+    (before,) = server.statistics("called")["model_stats"]
     ask(server, 1, model="called")
-    assert counts()[0] == count + 1
-    assert counts()[1] > time_before
+    (after,) = server.statistics("called")["model_stats"]
+    assert after["inference_count"] == before["inference_count"] + 1
 
 
 def test_many_threads_at_once(server):
