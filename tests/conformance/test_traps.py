@@ -17,7 +17,6 @@ from broken_models import both_engines, comparable, reasons, write_models
 from comparing import Engines
 from probing import probe, probe_sent, probe_stream
 from trap_models import MODELS
-from tritonclient.http import InferInput
 
 from triton_stub.engines.engine import Engine
 from triton_stub.errors import InferenceError
@@ -433,13 +432,13 @@ def test_26_the_sender_of_a_request_of_ones_own(engines: Engines) -> None:
 
 
 @trap(28)
-@pytest.mark.deviation("not-imitated")
+@pytest.mark.rule("4.6-controls")
 def test_28_sequences_add_their_controls(own: Engines) -> None:
-    inputs = [InferInput("IN", [1], "FP32").set_data_from_numpy(IN)]
-    with own.native.client() as client:
-        answer = client.infer("sequence", inputs, sequence_id=5, sequence_start=True)
-    assert json.loads(answer.as_numpy("OUT")[0]) == ["IN", "START"]
-    assert "asks for sequence_batching" in own.stub.log()
+    def body(engine: Engine) -> Any:
+        result = engine.infer("sequence", IN=IN, sequence_id=5, sequence_start=True)
+        return json.loads(result["OUT"][0])
+
+    assert own.same(body) == ["IN", "START"]
 
 
 @trap(29)
