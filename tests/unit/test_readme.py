@@ -136,6 +136,20 @@ def test_your_own_model(pytester: pytest.Pytester, write_model: Callable[..., No
     result.assert_outcomes(passed=tests.count("def test_"))
 
 
+def test_which_requests_go_together(
+    pytester: pytest.Pytester, write_model: Callable[..., None]
+) -> None:
+    limit = "default_queue_policy { default_timeout_microseconds: 100000 }"
+    for name, policy in {"my_model": "", "limited": limit}.items():
+        write_model(f"models/{name}", 4, input="IN", output="OUT", dims="[ 4 ]")
+        config = pytester.path / "models" / name / "config.pbtxt"
+        config.write_text(config.read_text().replace("{ }", f"{{ {policy} }}", 1))
+    (tests,) = (block for block in blocks("python") if "ManualClock" in block)
+    pytester.makepyfile(tests)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=tests.count("def test_"))
+
+
 def test_all_that_a_model_may_do(pytester: pytest.Pytester) -> None:
     repository = pytester.path / "model_repository"
     for name in ("add_sub", "batch_auto_complete", "bls_sync", "custom_metrics", "square_int32"):
