@@ -243,7 +243,7 @@ FAILED_WARMUP = Deviation(
 )
 NOT_IMITATED = Deviation(
     key="not-imitated",
-    what="batching strategies in C (`TRITON_BATCH_STRATEGY_PATH`), `runtime`, repository agents, "
+    what="batching strategies in C (`TRITON_BATCH_STRATEGY_PATH`), repository agents, "
     "backends that are not written in Python",
     server="has them",
     stub="refused when the model is loaded, by name",
