@@ -219,7 +219,8 @@ class Lifecycle:
                     model = create_model(directory, version, config, self._server)
                     model.source = source
                     model.load()
-                    model.statistics.load_seconds = time.monotonic() - start
+                    if not model_config.is_ensemble(config):  # of one of these the server tells 0
+                        model.statistics.load_seconds = time.monotonic() - start
                     tried[version] = model
                 except LoadError as error:
                     tried[version] = error
