@@ -180,8 +180,11 @@ def test_time_alone_answers_while_nobody_is_free():
     assert not dropped.is_set()
     clock.advance(0.000051)
     assert dropped.wait(PATIENCE)
+    watch = batcher._watch
     batcher.close()
     assert batcher.next_batch() is None
+    watch.join(PATIENCE)
+    assert not watch.is_alive()
 
 
 def test_time_alone_forms_a_batch_for_an_instance_that_waits():
@@ -251,6 +254,15 @@ class TestHold:
         bench.batcher.close()
         assert bench.take() == requests
         held.release()
+
+    def test_batches_that_a_test_has_formed_go_first(self):
+        bench = Bench("")
+        with bench.batcher.hold("model 'm'") as held:
+            one = bench.put(pending())
+            batch = some(2)
+            bench.batcher.put_batch(batch)
+            assert held.count == 3
+        assert [bench.take(), bench.take()] == [tuple(batch), one]
 
     def test_what_was_late_before(self):
         bench = Bench(REJECTS)

@@ -76,12 +76,12 @@ class Batcher(OnceScheduler):
             now = self._clock.now()
             self._catch_up(now)
             self._queue.put(pending)
-            if self._held is not None:
-                self._held.add()
-            elif self._is_interesting():
+            self._note_queued()
+            if self._held is None and self._is_interesting():
                 self._run(now)
             if self._queue.has_deadlines and self._watch is None:
-                self._watch = threading.Thread(target=self._keep_watch, daemon=True)
+                name = "deadlines"
+                self._watch = threading.Thread(target=self._keep_watch, name=name, daemon=True)
                 self._watch.start()
         self._answer_skipped()
 
@@ -95,6 +95,8 @@ class Batcher(OnceScheduler):
             self._refuse_if_closed(batch[0])
             self._formed.append(list(batch))
             self._changed.notify()
+            for _ in batch:
+                self._note_queued()
 
     def next_batch(self, instance: int = 0) -> list[Pending] | None:  # noqa: ARG002 - another's
         """Wait for the next batch; None when the queue is closed and nothing is left to do."""
@@ -220,7 +222,7 @@ class Batcher(OnceScheduler):
 
     def _pick(self) -> list[Pending] | None:
         """The next batch for an instance, and the payloads behind it that are late and match."""
-        if self._formed:
+        if self._formed and self._held is None:
             return self._formed.popleft()
         if not self._ready:
             return None
