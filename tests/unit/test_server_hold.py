@@ -1,5 +1,6 @@
 """``Server.hold`` and ``Model.hold``, for every kind of scheduler, and a clock of the test."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -91,6 +92,26 @@ def test_requests_of_other_threads(tmp_path):
             answers = [pool.submit(model, IN=ONE) for _ in range(4)]
             held.wait(4)
         assert [answer.result(TIMEOUT)["OUT"].item() for answer in answers] == [4] * 4
+
+
+def test_requests_of_an_event_loop(tmp_path):
+    async def ask(server):
+        model = server.model("model")
+        with model.hold() as held:
+            answers = [model.async_infer(inputs={"IN": ONE}) for _ in range(3)]
+            held.wait(3)
+        return [await anext(answer) for answer in answers]
+
+    with serve(tmp_path, "dynamic_batching { }") as server:
+        assert counts(iter([answer]) for answer in asyncio.run(ask(server))) == [3] * 3
+
+
+def test_instances_in_processes_of_their_own(tmp_path):
+    with serve(tmp_path, "dynamic_batching { }", isolation="process") as server:
+        model = server.model("model")
+        with model.hold():
+            answers = [model.infer(inputs={"IN": ONE}) for _ in range(3)]
+        assert counts(answers) == [3] * 3
 
 
 @pytest.mark.parametrize(
