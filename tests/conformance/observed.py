@@ -19,6 +19,7 @@ from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 
 PATIENCE = 60.0
+_LONG = ("nv_inference_request_duration_us", "nv_inference_compute_infer_duration_us")
 # Families since 24.11: core src/metrics.cc.
 NEWER = ("nv_model_load_duration_secs",)
 CACHE = {"local": {"size": 1048576}}
@@ -200,11 +201,14 @@ def series(engine: Engine) -> dict[tuple[str, tuple[tuple[str, str], ...]], floa
 
 
 def counted(engine: Engine) -> dict[Any, float]:
-    """The same; of a duration only whether there was any."""
-    return {
-        key: float(number > 0) if "duration" in key[0] else number
-        for key, number in series(engine).items()
-    }
+    """The same; of durations only whether there was any, or if it may be short, that it is told."""
+
+    def told(name: str, number: float) -> float:
+        if "duration" not in name:
+            return number
+        return float(number > 0) if name in _LONG else 1.0
+
+    return {key: told(key[0], number) for key, number in series(engine).items()}
 
 
 def pending(engine: Engine, model: str) -> float:

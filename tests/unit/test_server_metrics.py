@@ -7,9 +7,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from triton_stub.core import server_metrics
 from triton_stub.core.cache import ResponseCache
+from triton_stub.core.log import Log
 from triton_stub.core.metrics import Metrics
 from triton_stub.core.server_metrics import ServerMetrics
 from triton_stub.core.statistics import BatchTimes, FailureReason, Statistics
+from triton_stub.core.summaries import parse_quantiles
 from triton_stub.pb_utils.metrics import MetricKind
 
 TIMES = BatchTimes(start=100_000, infer_start=112_000, infer_end=140_500, end=145_000)
@@ -177,3 +179,60 @@ def test_the_response_cache():
     assert page["nv_cache_num_misses",] == page["nv_cache_num_lookups",] == 1
     assert page["nv_cache_num_entries",] == page["nv_cache_num_hits",] == 0
     assert 0 < page["nv_cache_util",] < 1
+
+
+def summaries(metrics, name):
+    """The lines of one summary without its labels' model."""
+    return [
+        line.removeprefix(name) for line in metrics.text().splitlines() if line.startswith(name)
+    ]
+
+
+def test_summaries_of_executions():
+    config_ = {"summary_latencies": "true", "summary_quantiles": "0.5:0.1,0.9:0.1"}
+    metrics = ServerMetrics(Metrics(), config_)
+    counters = Statistics()
+    metrics.add(config(), 1, counters, cached=False)
+    labels = 'model="m",version="1"'
+    name = "nv_inference_request_summary_us"
+    assert summaries(metrics, name) == [
+        f"_count{{{labels}}} 0",
+        f"_sum{{{labels}}} 0",
+        f'{{{labels},quantile="0.5"}} Nan',
+        f'{{{labels},quantile="0.9"}} Nan',
+    ]
+    counters.count([(1, TIMES.end - 1000 * us) for us in (1, 2, 3, 40)], TIMES, success=True)
+    counters.count([(1, 0)], TIMES, success=False)
+    assert summaries(metrics, name) == [
+        f"_count{{{labels}}} 4",
+        f"_sum{{{labels}}} 46",
+        # As the real server says of four.
+        f'{{{labels},quantile="0.5"}} 2',
+        f'{{{labels},quantile="0.9"}} 3',
+    ]
+    assert summaries(metrics, "nv_inference_compute_input_summary_us")[1].endswith(" 48")
+    assert not summaries(metrics, "nv_cache")
+
+
+def test_summaries_of_a_model_with_a_cache():
+    metrics = ServerMetrics(Metrics(), {"summary_latencies": "true"})
+    counters = Statistics()
+    metrics.add(config(), 1, counters, cached=True)
+    counters.count([(1, 0)], TIMES, success=True)
+    counters.count_cache_hit(0, 5_000, 9_500, end=20_000)
+    counters.count_cache_miss(7_000)
+    counters.count_ensemble(1, TIMES.start, TIMES.start, [TIMES])
+    labels = 'model="m",version="1"'
+    assert not summaries(metrics, "nv_inference_request_summary_us")
+    assert summaries(metrics, "nv_inference_queue_summary_us")[0] == f"_count{{{labels}}} 3"
+    hits = summaries(metrics, "nv_cache_hit_summary_per_model")
+    assert hits[:2] == [f"_count{{{labels}}} 1", f"_sum{{{labels}}} 4"]
+    assert summaries(metrics, "nv_cache_miss_summary_per_model")[1] == f"_sum{{{labels}}} 7"
+    assert numbers(metrics)  # Prometheus reads it
+
+
+def test_quantiles_that_are_none_are_in_the_log():
+    log = Log()
+    assert parse_quantiles("0.5:0.05,x,y:1,0.25:z", log) == (0.5,)
+    assert str(log).count("Invalid option: [") == 3
+    assert len(parse_quantiles("", log)) == 5

@@ -187,7 +187,7 @@ class ServerMetrics:
 
     def _hide(self, series: _ModelSeries) -> None:
         self._update(series)
-        for statistics in series.counted:
+        for statistics in series.counted if self._with_counters else ():
             for reason, count in statistics.failures().items():
                 series.failed[reason] += count
         series.counted.clear()
@@ -197,16 +197,17 @@ class ServerMetrics:
             family.close()
 
     def _update(self, series: _ModelSeries) -> None:
-        # A defect of the server (``IncrementCounter``): without latencies it counts nothing.
-        counted = series.counted if self._with_counters else []
+        counters = [statistics.counters() for statistics in series.counted]
+        failures = [statistics.failures() for statistics in series.counted]
+        if not self._with_counters:
+            # A defect of the server (``IncrementCounter``): without latencies it counts nothing.
+            counters, failures = [], []
         if series.numbers:
-            counters = [statistics.counters() for statistics in counted]
             for name, number in series.numbers.items():
                 number.overwrite(sum(counter.get(name, 0) for counter in counters))
             waiting = sum(len(statistics.waiting) for statistics in series.counted)
             series.numbers[_PENDING].overwrite(waiting)
             series.numbers[_LOAD_TIME].overwrite(series.counted[-1].load_seconds)
-        failures = [statistics.failures() for statistics in counted]
         for reason, number in series.failures.items():
             number.overwrite(series.failed[reason] + sum(failed[reason] for failed in failures))
 
