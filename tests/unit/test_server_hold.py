@@ -125,12 +125,19 @@ def test_who_holds_a_model_does_not_wait_for_it(tmp_path, call):
         call(model)
 
 
+def test_who_holds_a_model_does_not_wait_for_its_answer(tmp_path):
+    with serve(tmp_path, "dynamic_batching { }") as server, server.hold("model"):
+        answer = server.model("model").infer(inputs={"IN": ONE})
+        with pytest.raises(InferenceError, match="this thread holds model 'model'"):
+            next(answer)
+
+
 def test_a_client_that_waits_is_told_why(tmp_path):
     server = serve(tmp_path, "dynamic_batching { }", response_timeout=0.1)
-    with server, server.hold("model"):
-        answer = server.model("model").infer(inputs={"IN": ONE})
+    with server, server.hold("model"), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.model("model"), IN=ONE)
         with pytest.raises(InferenceError, match=r"It is held, by hold\(\)"):
-            next(answer)
+            answer.result(TIMEOUT)
 
 
 def test_invalid_requests_are_refused_all_the_same(tmp_path):

@@ -196,6 +196,7 @@ class BackendModel(ServedModel):
             )
         new_responses = Responses if self._cache is None else self._cache.new_responses
         answer = new_responses(self._server.response_timeout, self.where)
+        answer.check_waiting = self.check_waiting
         return self.traced(Pending(request, validated, self._server.clock.now(), answer))
 
     def _new_scheduler(self) -> Scheduler:

@@ -40,6 +40,7 @@ class Responses:
         "_timeout",
         "_where",
         "cancelled",
+        "check_waiting",
         "closed",
         "count",
         "executor",
@@ -56,6 +57,8 @@ class Responses:
         self._listener: Callable[[], None] | None = None
         self._ended: Callable[[], None] | None = None
         self._done = False
+        #: Raises InferenceError in a thread that would wait for itself.
+        self.check_waiting: Callable[[], None] = _may_wait
         #: True once somebody has called ``cancel``.
         self.cancelled = False
         #: True once the final response is there, or nobody waits for it any more.
@@ -130,6 +133,7 @@ class Responses:
         try:
             response = self._arrived.get(timeout=at_first)
         except queue.Empty:
+            self.check_waiting()
             self._collect()
             try:
                 response = self._arrived.get(timeout=then)
@@ -222,6 +226,10 @@ class Responses:
             f"Raise response_timeout if the model needs longer. {self._where()}",
         )
         return InferenceError(text.rstrip(), StatusCode.UNAVAILABLE)
+
+
+def _may_wait() -> None:
+    """Anybody may."""
 
 
 def _only(responses: list[InferenceResponse]) -> InferenceResponse:
