@@ -70,9 +70,9 @@ class TritonPythonModel:
     def sequence(self, requests):
         responses = []
         for request in requests:
-            start, ready, who = (
+            start, end, ready, who = (
                 int(pb_utils.get_input_tensor_by_name(request, name).as_numpy().flat[0])
-                for name in ("START", "READY", "CORRID")
+                for name in ("START", "END", "READY", "CORRID")
             )
             number = numbers(request)
             if not ready:
@@ -81,14 +81,17 @@ class TritonPythonModel:
                 self.tally["responses"] += 1
                 self.sums[who] = int(number.flat[0]) + (0 if start else self.sums[who])
                 number = np.full_like(number, self.sums[who])
+                if end:
+                    del self.sums[who]
             responses.append(answer(number))
         return responses
 """
 # A client that comes late, on a busy machine, has not given up its sequence.
 _CONTROL = """
-  max_sequence_idle_microseconds: 60000000
+  max_sequence_idle_microseconds: 10000000
   control_input [
     { name: "START" control [ { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } ] },
+    { name: "END" control [ { kind: CONTROL_SEQUENCE_END int32_false_true: [ 0, 1 ] } ] },
     { name: "READY" control [ { kind: CONTROL_SEQUENCE_READY int32_false_true: [ 0, 1 ] } ] },
     { name: "CORRID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } ] } ]
 """
