@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from triton_stub.core.conversion import Conversion
     from triton_stub.core.executor import Sender
+    from triton_stub.core.forked import Door
     from triton_stub.core.request import InferenceResponse
     from triton_stub.runtime.instance import InstanceSpec
 
@@ -56,6 +57,7 @@ class ModelProcess:
         self._executor: ThreadExecutor | None = None
         self._again: dict[int, Sender] = {}
         self._is_over = False
+        self._doors: list[Door] = []
         self._link = Link(
             connection,
             {
@@ -139,6 +141,8 @@ class ModelProcess:
 
     def _leave(self) -> None:
         self._is_over = True
+        for door in self._doors:
+            door.close()
         if self._activity is not None:
             self._activity.end()
 
@@ -156,6 +160,7 @@ class ModelProcess:
     def _host(self, name: str) -> RemoteHost:
         host = RemoteHost(self._link, name, self._is_alone)
         host.door.watch()
+        self._doors.append(host.door)
         return host
 
     def _is_alone(self) -> bool:
