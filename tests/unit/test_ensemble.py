@@ -145,3 +145,43 @@ def test_steps_in_processes_of_their_own(tmp_path):
     write_chain(tmp_path, "fourfold", "double", "double")
     with Server(str(tmp_path), isolation="process") as server:
         assert server.model("fourfold")(IN=ONE)["OUT"] == [4]
+
+
+ASKS = """
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        ask = pb_utils.InferenceRequest(
+            model_name="ENSEMBLE", requested_output_names=["OUT"], inputs=request.inputs()
+        )
+        answer = ask.exec()
+        if answer.has_error():
+            raise pb_utils.TritonModelException(answer.error().message())
+        return answer
+"""
+
+
+@pytest.mark.parametrize("steps", [["asks"], ["asks", "double"], ["double", "asks"]])
+def test_a_step_that_waits_for_its_own_ensemble(repository, steps):
+    write_model(repository, "asks", ASKS.replace("ENSEMBLE", "whole"))
+    write_chain(repository, "whole", *steps)
+    open_gate()
+    with Server(str(repository)) as server:
+        for name in ("asks", "whole"):
+            with pytest.raises(InferenceError) as caught:
+                server.model(name)(IN=ONE)
+            assert "because 'asks_0' waits for model 'whole'" in caught.value.message
+            assert deviations.BLS_CIRCLE.server in caught.value.message
+
+
+def test_a_model_may_ask_an_ensemble(repository):
+    write_model(repository, "asks", ASKS.replace("ENSEMBLE", "nested"))
+    write_chain(repository, "whole", "asks", "double")
+    open_gate()
+    with Server(str(repository)) as server:
+        assert server.model("whole")(IN=ONE)["OUT"] == [32]

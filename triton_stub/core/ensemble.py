@@ -110,6 +110,7 @@ class EnsembleModel(ServedModel):
             find=self._server.models.find,
             log=self._log,
             ended=self._ended,
+            closes_circle=self._server.closes_circle,
             start=self._server.clock.now(),
         )
         with self._changed:

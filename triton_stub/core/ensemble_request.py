@@ -9,14 +9,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from triton_stub.core.ensemble_graph import as_input
 from triton_stub.core.ensemble_tensors import Origin, Values, origin_in, parameters_of
 from triton_stub.core.request import InferenceRequest, InferenceResponse
 from triton_stub.core.scheduler import refuse_late
-from triton_stub.core.statistics import BatchTimes, FailureReason
+from triton_stub.core.statistics import FailureReason
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
     from triton_stub.core.request import Parameter
+    from triton_stub.core.responses import Responses
     from triton_stub.core.scheduler import Pending
+    from triton_stub.core.statistics import BatchTimes
 
 
 class _Call:
@@ -60,6 +61,7 @@ class EnsembleRequest:
         find: Callable[[str, int], ServedModel],
         log: Log,
         ended: Callable[[EnsembleRequest], None],
+        closes_circle: Callable[[ServedModel, Responses], str],
         start: int,
     ) -> None:
         self.pending = pending
@@ -68,6 +70,8 @@ class EnsembleRequest:
         self._find = find
         self._log = log
         self._ended = ended
+        self._closes_circle = closes_circle
+        pending.answer.steps = self._where
         self._start = start
         self._models: dict[tuple[str, int], ServedModel] = {}
         self._happened: deque[Callable[[], None]] = deque()
@@ -86,6 +90,9 @@ class EnsembleRequest:
     def start(self) -> None:
         """Begin; every step that only needs inputs is queued when this returns."""
         self._do(self._begin)
+
+    def _where(self) -> list[tuple[ServedModel, Responses]]:
+        return [(call.model, call.pending.answer) for call in list(self._in_flight)]
 
     def give_up(self, error: InferenceError) -> None:
         """Answer with an error; what steps still do no longer counts."""
@@ -297,7 +304,11 @@ class EnsembleRequest:
                     f"Ensemble '{self._ensemble.name}' failed to schedule step : {error.message}",
                 )
             else:
-                return
+                circle = self._closes_circle(call.model, answer)
+                if not circle:
+                    return
+                answer.cancelled = answer.withdrawn = True
+                self._fail(InferenceError(circle))
         self._in_flight.discard(call)
         if call.step.limit is not None:
             call.step.limit.leave()
@@ -335,6 +346,7 @@ class EnsembleRequest:
 
     def _end(self) -> None:
         self._is_over = True
+        self.pending.answer.steps = None
         while self._models:
             self._models.popitem()[1].let_go()
         self._ended(self)
@@ -357,13 +369,9 @@ class EnsembleRequest:
             for _ in range(2):
                 statistics.count_failure(pending.enqueued, FailureReason.OTHER)
             return
-        # As long as its steps together, for an ensemble of which this one is a step.
-        ends = [self._start]
-        for begin, end in pairwise(range(len(BatchTimes._fields))):
-            ends.append(ends[-1] + sum(times[end] - times[begin] for times in self._times))
-        pending.answer.times = BatchTimes(*ends)
-        statistics.count_ensemble(
-            pending.validated.batch_size, pending.enqueued, self._start, [pending.answer.times]
+        # For an ensemble of which this one is a step.
+        pending.answer.times = statistics.count_ensemble(
+            pending.validated.batch_size, pending.enqueued, self._start, self._times
         )
 
     def _response(

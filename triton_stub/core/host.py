@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
     from triton_stub.core.request import InferenceRequest as CoreRequest
+    from triton_stub.core.responses import Responses
     from triton_stub.core.source import LoadParameters
     from triton_stub.pb_utils import InferenceRequest
 
@@ -124,6 +125,10 @@ class ServerHost:
             self.models.find, request, decoupled=decoupled, ready=self.ready
         )
         return LocalExchange(model, responses, self._waits, host)
+
+    def closes_circle(self, model: ServedModel, responses: Responses) -> str:
+        """See ``core.waiting.Waits``."""
+        return self._waits.closes_circle(model, responses)
 
     def check_ready(self) -> None:
         """ServerError, in the server's words, while the server starts or stops."""

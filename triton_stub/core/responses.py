@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from triton_stub.core.host import InstanceHost
+    from triton_stub.core.model import ServedModel
     from triton_stub.core.request import InferenceResponse
     from triton_stub.core.statistics import BatchTimes
     from triton_stub.core.trace import Trace
@@ -45,6 +46,7 @@ class Responses:
         "count",
         "executor",
         "kept",
+        "steps",
         "times",
         "trace",
         "withdrawn",
@@ -69,6 +71,8 @@ class Responses:
         self.executor: InstanceHost | None = None
         #: True once the model may answer from wherever it likes: it has asked for the sender.
         self.kept = False
+        #: Of a request to an ensemble: where it is, the models of its steps and what they answer.
+        self.steps: Callable[[], list[tuple[ServedModel, Responses]]] | None = None
         #: When the request was executed; None if it was not, as of one from a cache.
         self.times: BatchTimes | None = None
         #: Who is to know of every response, if the request is traced.

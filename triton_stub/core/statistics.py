@@ -178,8 +178,8 @@ class Statistics:
 
     def count_ensemble(
         self, batch_size: int, enqueued: int, start: int, steps: Sequence[BatchTimes]
-    ) -> None:
-        """Count a request to an ensemble that has succeeded.
+    ) -> BatchTimes:
+        """Count a request to an ensemble that has succeeded; the times that it has by that.
 
         It is one execution, whose durations are the sums of those of its steps; steps that are
         answered from a cache have none. ``start`` is when it was taken from the queue. Source:
@@ -202,6 +202,7 @@ class Statistics:
             if self.summaries is not None:
                 ended_ms = self._last_inference_ms
                 self.summaries.executed(end - enqueued, start - enqueued, times, ended_ms)
+        return times
 
     def _count_failure(self, ns: int, reason: FailureReason) -> None:
         self._fail.add(ns)

@@ -10,7 +10,7 @@ from triton_stub import deviations
 from triton_stub.pb_utils.errors import TritonModelException
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from triton_stub.core.host import InstanceHost
     from triton_stub.core.model import ServedModel
@@ -29,13 +29,25 @@ class _Wait(NamedTuple):
         """The instances of which one must go on before a response can come; None if unknown."""
         if self.responses.count > self.before:
             return None
-        executor = self.responses.executor
-        if executor is None:
-            # In the queue, where any instance of the model may take it.
-            return frozenset(self.model.hosts())
-        if self.responses.kept and not executor.is_alone():
-            return None  # it may have given the sender to a thread
-        return frozenset([executor])
+        return _needed(self.model, self.responses)
+
+
+def _needed(model: ServedModel, responses: Responses) -> frozenset[InstanceHost] | None:
+    """The instances of which one must go on before this is answered; None if unknown."""
+    if responses.closed:
+        return None
+    steps = responses.steps
+    if steps is not None:
+        needed = [_needed(*step) for step in steps()]
+        known = [hosts for hosts in needed if hosts is not None]
+        return frozenset().union(*known) if needed and len(known) == len(needed) else None
+    executor = responses.executor
+    if executor is None:
+        # In the queue, where any instance of the model may take it.
+        return frozenset(model.hosts())
+    if responses.kept and not executor.is_alone():
+        return None  # it may have given the sender to a thread
+    return frozenset([executor])
 
 
 class LocalExchange:
@@ -85,26 +97,31 @@ class Waits:
         """
         with self._lock:
             self._waits[host] = _Wait(model, responses, count)
-            circle = self._circle(host)
-            if circle:
+            stuck = self._stuck()
+            if host in stuck:
                 del self._waits[host]
-        if circle:
+        if host in stuck:
             responses.cancelled = responses.withdrawn = True
-            raise TritonModelException(
-                deviations.BLS_CIRCLE.text(
-                    f"this request cannot be answered, because {circle}",
-                    "Give a model of the circle more instances (instance_group), or call its code "
-                    "without a request.",
-                )
-            )
+            raise TritonModelException(_told(stuck))
         try:
             yield
         finally:
             with self._lock:
                 del self._waits[host]
 
-    def _circle(self, host: InstanceHost) -> str:
-        """Who waits for whom; empty unless ``host`` waits for ever."""
+    def closes_circle(self, model: ServedModel, responses: Responses) -> str:
+        """What is to be said if a request, just sent to ``model``, is never answered; else empty.
+
+        That is because everybody who could answer waits, in the end, for just this.
+        """
+        if not self._waits:
+            return ""
+        with self._lock:
+            needed, stuck = _needed(model, responses), self._stuck()
+        return _told(stuck) if needed and needed <= stuck.keys() else ""
+
+    def _stuck(self) -> dict[InstanceHost, _Wait]:
+        """Who waits for ever."""
         stuck = dict(self._waits)
         needs = {waiting: wait.needs() for waiting, wait in stuck.items()}
         while free := [
@@ -114,9 +131,16 @@ class Waits:
         ]:
             for waiting in free:
                 del stuck[waiting]
-        if host not in stuck:
-            return ""
-        return ", ".join(
-            f"'{waiting.instance_name}' waits for model '{wait.model.name}'"
-            for waiting, wait in stuck.items()
-        )
+        return stuck
+
+
+def _told(stuck: Mapping[InstanceHost, _Wait]) -> str:
+    circle = ", ".join(
+        f"'{waiting.instance_name}' waits for model '{wait.model.name}'"
+        for waiting, wait in stuck.items()
+    )
+    return deviations.BLS_CIRCLE.text(
+        f"this request cannot be answered, because {circle}",
+        "Give a model of the circle more instances (instance_group), or call its code without a "
+        "request.",
+    )
