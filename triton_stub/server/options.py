@@ -66,8 +66,9 @@ class Options:
 
     No effect have: what is for GPUs and for memory pools, the numbers of threads,
     ``model_load_retry_count``, ``cache_directory``, ``repo_agent_directory``, ``host_policies``,
-    ``backend_configuration``, the interval of metrics, and of their configuration all but
-    ``{"": {…}}`` with ``counter_latencies``, ``summary_latencies`` and ``summary_quantiles``.
+    ``backend_configuration``, ``rate_limiter_resources``, whether and how often there are metrics,
+    and of their configuration all but ``{"": {…}}`` with ``counter_latencies``,
+    ``summary_latencies`` and ``summary_quantiles``.
 
     ``trace_config`` has the settings of ``--trace-config``, by their names: ``level`` (or several
     of them), ``rate``, ``count``, ``file`` and ``log-frequency``. Requests over HTTP are traced.
