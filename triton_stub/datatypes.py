@@ -8,7 +8,7 @@ A datatype has three spellings: ``FP32`` on the wire, ``TYPE_FP32`` in a model c
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -36,7 +36,9 @@ class Datatype:
 
     def __reduce__(self) -> Any:
         # Rows are compared by identity.
-        return from_number, (self.number,)
+        if self.number:
+            return from_number, (self.number,)
+        return Datatype, tuple(getattr(self, field.name) for field in fields(self))
 
 
 # dlpack.h, DLDataTypeCode, by numpy's kind; bfloat16 is of numpy's kind V.

@@ -13,6 +13,7 @@ import pytest
 from triton_stub import datatypes
 from triton_stub.core.frames import Frame, Frames
 from triton_stub.core.tensor import Tensor
+from triton_stub.datatypes import Datatype
 from triton_stub.errors import StatusCode
 
 BIG = np.arange(100_000, dtype=np.float32)
@@ -62,6 +63,13 @@ def test_raw_values_arrive(ends):
     data = memoryview(np.array([1, 2], ml_dtypes.bfloat16).tobytes())
     tensor = Tensor("X", datatypes.BF16, (2,), data)
     assert carried(ends, tensor).to_numpy().tolist() == [1, 2]
+
+
+def test_a_datatype_that_is_in_no_table(ends):
+    row = Datatype("<invalid>", "TYPE_INVALID", 0, np.dtype("V4"), 4)
+    tensor = carried(ends, Tensor("X", row, (2,), np.zeros(2, "V4")))
+    assert tensor.datatype == row
+    assert tensor.to_numpy().tobytes() == bytes(8)
 
 
 def test_a_tensor_on_a_gpu_stays_there(ends):

@@ -123,6 +123,29 @@ def test_what_fails_to_listen_listens_on(linked, monkeypatch):
     assert failed[0].exc_type is ZeroDivisionError
 
 
+def unreadable():
+    """What the other side fails to read."""
+    raise ValueError("unreadable")
+
+
+class Unreadable:
+    def __reduce__(self):
+        return unreadable, ()
+
+
+def test_what_cannot_be_read_is_an_error_of_the_call(linked, monkeypatch):
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    one, _ = linked({}, {"there": lambda _: Unreadable()})
+    for argument in (Unreadable(), 1):
+        with pytest.raises(ValueError, match="unreadable"):
+            one.call("there", argument)
+    one.tell("there", Unreadable())
+    with pytest.raises(ValueError, match="unreadable"):
+        one.call("there", 1)
+    assert failed[0].exc_type is ValueError
+
+
 def test_a_call_has_an_end(linked):
     gate = threading.Event()
     one, _ = linked({}, {"wait": gate.wait, "there": lambda: 1})

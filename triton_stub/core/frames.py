@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from triton_stub.datatypes import Array
+    from triton_stub.datatypes import Array, Datatype
 
 # Kind, two numbers, how many buffers there are beside the pickle, and the length of that.
 _HEAD = struct.Struct("=BQQIQ")
@@ -175,11 +175,19 @@ def _reduced(tensor: Tensor) -> Any:
             data = PickleBuffer(flat.view(np.uint8).data)
     elif isinstance(data, memoryview):
         data = PickleBuffer(data)
-    return _tensor, (tensor.name, tensor.datatype.number, tensor.shape, data, tensor.on_gpu)
+    # What is no row of the table has no number.
+    datatype = tensor.datatype.number or tensor.datatype
+    return _tensor, (tensor.name, datatype, tensor.shape, data, tensor.on_gpu)
 
 
-def _tensor(name: str, number: int, shape: tuple[int, ...], data: Any, on_gpu: bool) -> Tensor:  # noqa: FBT001
-    datatype = datatypes.from_number(number)
+def _tensor(
+    name: str,
+    row: int | Datatype,
+    shape: tuple[int, ...],
+    data: Any,
+    on_gpu: bool,  # noqa: FBT001
+) -> Tensor:
+    datatype = datatypes.from_number(row) if isinstance(row, int) else row
     if datatype is BYTES:
         return Tensor(name, datatype, shape, data, on_gpu)
     return Tensor(name, datatype, shape, np.frombuffer(data, datatype.numpy), on_gpu)

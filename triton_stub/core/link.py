@@ -88,7 +88,7 @@ class Link:
                 if frame is None:
                     raise LinkClosedError
                 if frame.kind == _CALL:
-                    self._answer(frame, *frame.content())
+                    self._take(frame, _at_once)
                 elif frame.kind == _FAILURE:
                     raise frame.content()
                 else:
@@ -119,14 +119,13 @@ class Link:
     def _read(self) -> None:
         while frame := self._frames.receive():
             if frame.kind == _TOLD:
-                self._listen(*frame.content())
+                self._listen(frame)
             elif frame.kind == _CALL:
                 asks = self._waiting.get(frame.inside)
                 if asks is not None:
                     asks.put(frame)
                 else:
-                    name, args = frame.content()
-                    self._begin(name, _Job(self._answer, frame, name, args))
+                    self._take(frame, self._begin)
             elif (waits := self._waiting.get(frame.number)) is not None:
                 waits.put(frame)
         self.closed = True
@@ -135,8 +134,18 @@ class Link:
             waits.put(None)
         self._frames.close()
 
-    def _listen(self, name: str, args: tuple[Any, ...]) -> None:
+    def _take(self, frame: Frame, begin: Callable[[str, Job], None]) -> None:
         try:
+            name, args = frame.content()
+        except Exception as error:  # noqa: BLE001 - it belongs to who has called
+            with contextlib.suppress(LinkClosedError):
+                self._send(_failure(frame.number, error))
+        else:
+            begin(name, _Job(self._answer, frame, name, args))
+
+    def _listen(self, frame: Frame) -> None:
+        try:
+            name, args = frame.content()
             self._calls[name](*args)
         except Exception:  # noqa: BLE001 - told like that of any thread, but this one goes on
             threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
@@ -172,6 +181,10 @@ def _failure(number: int, error: BaseException) -> Frame:
         return Frame.of(_FAILURE, number, 0, error)
     except Exception:  # noqa: BLE001 - whatever pickle says of it
         return Frame.of(_FAILURE, number, 0, ServerError(repr(error)))
+
+
+def _at_once(_: str, job: Job) -> None:
+    job()
 
 
 def _in_a_thread(name: str, job: Job) -> None:
