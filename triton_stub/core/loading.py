@@ -158,7 +158,9 @@ def check_supported(config: Any) -> None:
 
     See ``deviations.NOT_IMITATED``. LoadError for what the server would not survive.
     """
-    if config.model_transaction_policy.decoupled and config.dynamic_batching.preserve_ordering:
+    ordered = (config.dynamic_batching, config.sequence_batching.oldest)
+    is_ordered = any(each.preserve_ordering for each in ordered)
+    if config.model_transaction_policy.decoupled and is_ordered:
         raise LoadError(
             deviations.ORDERED_STREAMS.text(
                 f"model '{config.name}' is decoupled, and has preserve_ordering",

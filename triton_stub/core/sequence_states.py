@@ -133,7 +133,7 @@ def _check(state: Any, start: Any, *, taken: bool) -> None:
 
 def _read(start: Any, name: str, directory: Path) -> bytes:
     datatype = datatypes.from_number(start.data_type)
-    size = math.prod(start.dims) * (datatype.itemsize or 4)
+    size: int = math.prod(start.dims) * (datatype.itemsize or 4)
     source = start.WhichOneof("state_data")
     if source is None:
         raise _refused(f"initial_state setting expects state'{name}' to have state_data set")
@@ -141,7 +141,7 @@ def _read(start: Any, name: str, directory: Path) -> bytes:
         return bytes(size)
     path = directory / _FOLDER / start.data_file
     try:
-        content = path.read_bytes()
+        content: bytes = path.read_bytes()
     except OSError as error:
         raise LoadError(f"failed to open text file for read {path}: {error.strerror}") from None
     if datatype is BYTES:
