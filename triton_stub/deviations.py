@@ -435,6 +435,14 @@ ENSEMBLE_CIRCLE = Deviation(
     stub="an error that says so",
     why="a test must not crash",
 )
+FORGOTTEN_REASON = Deviation(
+    key="forgotten-reason",
+    what="an ensemble with a step that has failed to load, when another of its steps is loaded "
+    "anew",
+    server="looks for the reason where there is none any more, and may die of it",
+    stub="the ensemble stays away, and the log says because of which step",
+    why="a test must not crash",
+)
 ODD_VERSION = Deviation(
     key="odd-version",
     what="a directory of a model that is named by a number below 0, or beyond 64 bits",

@@ -13,6 +13,7 @@ from repositories import (
     Two,
     add,
     control,
+    lines,
     seen,
     two_engines,
     write,
@@ -20,6 +21,7 @@ from repositories import (
 )
 
 from triton_stub.engines.engine import Engine
+from triton_stub.engines.stub import StubEngine
 
 Step = str | Callable[[Path], object]
 
@@ -151,6 +153,20 @@ def run(engine: Engine, folder: Path, steps: list[Step]) -> list[Any]:
             control(engine, "unload", name)
         seen(engine, NAMES)
     return told
+
+
+@pytest.mark.rule("4.11-step-fails")
+@pytest.mark.deviation("forgotten-reason")
+def test_a_step_that_has_failed_before(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with StubEngine(tmp_path, models=[], exit_on_error=False) as engine:
+        assert control(engine, "load", "with_broken")
+        touch(tmp_path / "a" / "1" / "model.py")
+        before = engine.log()
+        assert control(engine, "load", "a") == ""
+        said = lines(engine, ["with_broken"], before)
+    text = "ensemble 'with_broken' depends on 'broken' which has no loaded version."
+    assert said == [f"Invalid argument: {text}"]
 
 
 @pytest.mark.parametrize(

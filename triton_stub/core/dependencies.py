@@ -169,6 +169,7 @@ class Dependencies:
             text += f" which is not valid. Model '{step}' failed with error: {cause.told}"
         elif not node.loaded:
             text += " which has no loaded version."
+            # Without a cause: deviations.FORGOTTEN_REASON.
             if cause is not None:
                 text += f" Model '{step}' loading failed with error: {cause.told}"
         else:
