@@ -20,6 +20,10 @@ class Model:
     ready: object = lambda: True
     got: list = field(default_factory=list)
 
+    def prepare(self, request):
+        if request.request_id == "wrong":
+            raise InferenceError("this request is wrong")
+
     def submit(self, request):
         self.got.append(request)
         return Responses()
@@ -88,6 +92,16 @@ def test_a_decoupled_model_needs_a_decoupled_call():
     with pytest.raises(InferenceError, match="is using the decoupled"):
         submit(Model(decoupled=True))
     submit(Model(decoupled=True), decoupled=True)
+
+
+@pytest.mark.parametrize(
+    ("request_id", "text"), [("", "Server not ready"), ("wrong", "this request is wrong")]
+)
+def test_while_the_server_starts(request_id, text):
+    model, request = Model(), InferenceRequest(model_name="m", request_id=request_id)
+    with pytest.raises(InferenceError, match=text):
+        bls.submit(lambda *_: model, request, decoupled=False, ready=False)
+    assert model.got == []
 
 
 def test_a_refusal_is_a_response_that_names_the_model():

@@ -440,6 +440,24 @@ def test_what_is_ignored_is_said_to_be(make, log):
     ]
 
 
+PASSIVE = 'instance_group [ { name: "p" passive: true count: 2 }, { name: "a" } ]'
+
+
+def test_passive_instances_are_loaded_and_idle(make):
+    model = make(config=f"{BATCHED} {PASSIVE}")
+    assert len(running("p_")) == 2
+    assert [host.instance_name for host in model.hosts()] == ["a_0"]
+    assert [ask(model)["OUT"].tolist() for _ in range(4)] == [[[2]]] * 4
+    assert model.unload()
+    assert running("p_") == []
+
+
+def test_nobody_executes_where_all_are_passive(make):
+    model = make(config=f"{BATCHED} instance_group {{ passive: true }}")
+    with pytest.raises(InferenceError, match="all instance groups of model 'model' are passive"):
+        ask(model)
+
+
 def test_a_model_file_of_another_name(make):
     model = make(config=f'{CONFIG} default_model_filename: "other.py"', load=False)
     with pytest.raises(LoadError, match=r"other\.py': .* Add the model's code there"):

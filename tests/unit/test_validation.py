@@ -202,6 +202,32 @@ def test_without_batching_there_is_no_note():
     assert text.endswith("Expected [2,-1], got [1,2,3]. ")
 
 
+OPEN = """
+input [ { name: "A" data_type: TYPE_FP32 dims: [ -1, -1 ] optional: true },
+        { name: "B" data_type: TYPE_STRING dims: [ -1, -1 ] optional: true } ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (raw("A", "FP32", (2, -2)), "tensor 'A' contains an invalid dimension [2,-2]"),
+        (raw("A", "FP32", (2, 2**60)), "byte size for tensor 'A' exceeds maximum size of 9223372"),
+        (raw("A", "FP32", (2**62, 2**62)), "byte size for tensor 'A' exceeds maximum size of"),
+        (raw("B", "BYTES", (2**62, 2)), "element count for tensor 'B' exceeds maximum size of"),
+        (raw("B", "BYTES", (1, -2)), "tensor 'B' contains an invalid dimension in shape [1,-2]"),
+    ],
+)
+def test_sizes_that_cannot_be_counted(tensor, words):
+    assert words in refusal(request(tensor), OPEN)
+
+
+def test_the_core_takes_what_the_backend_refuses():
+    cut = raw("B", "BYTES", (1, 2), b"\1\0\0\0a\5\0\0\0b")
+    assert validator().check(request(cut, A=A)).batch_size == 1
+    assert "incomplete string data" in refusal(request(cut, A=A))
+
+
 def framed(*items):
     return encode_bytes(np.array(items, object))
 
