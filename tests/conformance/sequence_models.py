@@ -112,6 +112,57 @@ def batching(text: str = "", *, rows: int = 0, instances: int = 1, idle: str = P
     )
 
 
+NEVER = "600000000"  # microseconds that no test waits
+SOON = "max_sequence_idle_microseconds: 100000"
+OLDEST = "oldest { max_candidate_sequences: 2 }"
+ALL = signals("int32_false_true", "0", "1") + corrid("TYPE_UINT64")
+MODELS = {
+    # Three slots of one instance, or two, or one without batches.
+    "direct": batching(rows=3),
+    "oldest": batching(OLDEST, rows=3),
+    "single": batching(),
+    "oldest_single": batching(OLDEST),
+    # With everything that a model may be told.
+    "int32": batching(signals("int32_false_true", "-5", "7") + corrid("TYPE_UINT64"), rows=3),
+    "fp32": batching(signals("fp32_false_true", "0.5", "-2.5") + corrid("TYPE_INT32")),
+    "bool": batching(
+        signals("bool_false_true", "false", "true") + corrid("TYPE_INT64") + OLDEST, rows=3
+    ),
+    "inverted": batching(
+        signals("bool_false_true", "true", "false", kinds="READY") + corrid("TYPE_UINT32"), rows=2
+    ),
+    "taken": batching(
+        'control_input { name: "X" control { kind: CONTROL_SEQUENCE_START '
+        "fp32_false_true: [ 3, 4 ] } }"
+    ),
+    # Several instances.
+    "instances": batching(rows=3, instances=3),
+    "oldest_instances": batching(OLDEST, rows=3, instances=2),
+    # Sequences that are soon forgotten.
+    "idle": batching(rows=1, idle=SOON),
+    "oldest_idle": batching(OLDEST.replace("2", "1"), rows=1, idle=SOON),
+    # Who waits for whom.
+    "patient": batching(
+        f"direct {{ minimum_slot_utilization: 0.5 max_queue_delay_microseconds: {NEVER} }}", rows=4
+    ),
+    "hasty": batching(
+        "direct { minimum_slot_utilization: 1 max_queue_delay_microseconds: 1000 }", rows=4
+    ),
+    "careless": batching(f"direct {{ max_queue_delay_microseconds: {NEVER} }}", rows=4),
+    "pairs": batching(
+        "oldest { max_candidate_sequences: 4 preferred_batch_size: [ 2 ] "
+        f"max_queue_delay_microseconds: {NEVER} }}",
+        rows=4,
+    ),
+    "ordered": batching("oldest { max_candidate_sequences: 4 preserve_ordering: true }", rows=4),
+    "ragged": batching(rows=3).replace("dims: [ -1 ] }", "dims: [ -1 ] allow_ragged_batch: true }"),
+    # Iterative sequences.
+    "iterative": batching(f"iterative_sequence: true {ALL}", rows=3),
+    "iterative_oldest": batching(f"iterative_sequence: true {ALL} {OLDEST}", rows=3),
+    "iterative_single": batching(f"iterative_sequence: true {ALL}"),
+}
+
+
 @contextmanager
 def both_with(
     repository: Path, configs: Mapping[str, str], files: Mapping[str, bytes] | None = None

@@ -14,68 +14,18 @@ from comparing import Engines
 from probing import wait_for_log
 from sequence_models import (
     MODEL,
+    MODELS,
     Busy,
     answers,
     attempt,
     batching,
     both_with,
     corrid,
-    signals,
 )
 
 from triton_stub import deviations
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.stub import StubEngine
-
-NEVER = "600000000"  # microseconds that no test waits
-SOON = "max_sequence_idle_microseconds: 100000"
-OLDEST = "oldest { max_candidate_sequences: 2 }"
-ALL = signals("int32_false_true", "0", "1") + corrid("TYPE_UINT64")
-MODELS = {
-    # Three slots of one instance, or two, or one without batches.
-    "direct": batching(rows=3),
-    "oldest": batching(OLDEST, rows=3),
-    "single": batching(),
-    "oldest_single": batching(OLDEST),
-    # With everything that a model may be told.
-    "int32": batching(signals("int32_false_true", "-5", "7") + corrid("TYPE_UINT64"), rows=3),
-    "fp32": batching(signals("fp32_false_true", "0.5", "-2.5") + corrid("TYPE_INT32")),
-    "bool": batching(
-        signals("bool_false_true", "false", "true") + corrid("TYPE_INT64") + OLDEST, rows=3
-    ),
-    "inverted": batching(
-        signals("bool_false_true", "true", "false", kinds="READY") + corrid("TYPE_UINT32"), rows=2
-    ),
-    "taken": batching(
-        'control_input { name: "X" control { kind: CONTROL_SEQUENCE_START '
-        "fp32_false_true: [ 3, 4 ] } }"
-    ),
-    # Several instances.
-    "instances": batching(rows=3, instances=3),
-    "oldest_instances": batching(OLDEST, rows=3, instances=2),
-    # Sequences that are soon forgotten.
-    "idle": batching(rows=1, idle=SOON),
-    "oldest_idle": batching(OLDEST.replace("2", "1"), rows=1, idle=SOON),
-    # Who waits for whom.
-    "patient": batching(
-        f"direct {{ minimum_slot_utilization: 0.5 max_queue_delay_microseconds: {NEVER} }}", rows=4
-    ),
-    "hasty": batching(
-        "direct { minimum_slot_utilization: 1 max_queue_delay_microseconds: 1000 }", rows=4
-    ),
-    "careless": batching(f"direct {{ max_queue_delay_microseconds: {NEVER} }}", rows=4),
-    "pairs": batching(
-        "oldest { max_candidate_sequences: 4 preferred_batch_size: [ 2 ] "
-        f"max_queue_delay_microseconds: {NEVER} }}",
-        rows=4,
-    ),
-    "ordered": batching("oldest { max_candidate_sequences: 4 preserve_ordering: true }", rows=4),
-    "ragged": batching(rows=3).replace("dims: [ -1 ] }", "dims: [ -1 ] allow_ragged_batch: true }"),
-    # Iterative sequences.
-    "iterative": batching(f"iterative_sequence: true {ALL}", rows=3),
-    "iterative_oldest": batching(f"iterative_sequence: true {ALL} {OLDEST}", rows=3),
-    "iterative_single": batching(f"iterative_sequence: true {ALL}"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -223,9 +173,11 @@ def test_the_backlog(both: Engines, model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["direct", "oldest"])
 def test_a_timeout_in_the_backlog(both: Engines, model: str, tmp_path: Path) -> None:
     slots = 3 if model == "direct" else 2
+    open_ids = range(1, slots + 1)
 
     def body(engine: Engine) -> Any:
         answers(engine, model, *((each, "start") for each in range(1, slots)))
+        before = _counts(engine, model)["fail"]
         busy = Busy(engine, model, tmp_path)
         busy.occupy(slots, "start")
         # The answers come while the instance is busy.
@@ -233,15 +185,19 @@ def test_a_timeout_in_the_backlog(both: Engines, model: str, tmp_path: Path) -> 
         late = attempt(engine, model, 11, "", timeout=1000)
         busy.wait(0)
         again = attempt(engine, model, 11)
+        told = busy.go_on()
+        failed = _counts(engine, model)["fail"] - before
         return (
-            busy.go_on(),
+            told,
             late,
             again,
-            answers(engine, model, *((each, "end") for each in range(1, slots + 1))),
+            failed,
+            answers(engine, model, *((each, "end") for each in open_ids)),
         )
 
-    told = both.same(body)
-    assert told[1]["error"] == "timeout of the corresponding sequence has been expired"
+    _, late, _, failed, _ = both.same(body)
+    assert late["error"] == "timeout of the corresponding sequence has been expired"
+    assert failed == 2
 
 
 @pytest.mark.rule("4.6-idle")
