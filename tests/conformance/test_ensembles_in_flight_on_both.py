@@ -55,6 +55,21 @@ COUNTS = (
         return pb_utils.Tensor("OUT", np.array([len(self.seen), sum(self.seen)], np.float32))
 """
 )
+# Tells the ids of all that came so far; with the first it waits until there is a file.
+RANKS = (
+    HEADER
+    + """
+    def answer(self, request):
+        self.seen.append(int(request.request_id()))
+        parameters = json.loads(request.parameters())
+        if len(self.seen) == 1:
+            pb_utils.Logger.log_info("begun " + os.path.basename(parameters["door"]))
+            until = time.monotonic() + 60
+            while not os.path.exists(parameters["door"]) and time.monotonic() < until:
+                time.sleep(0.01)
+        return pb_utils.Tensor("OUT", np.array([self.seen], np.float32))
+"""
+)
 IO = PYTHON + tensors("input", "IN FP32 -1") + tensors("output", "OUT FP32 -1")
 CODE = {"waits": WAITS, "counts": COUNTS}
 ENSEMBLE = ensemble(
@@ -62,6 +77,13 @@ ENSEMBLE = ensemble(
     step("counts", {"IN": "B"}, {"OUT": "C"}),
 )  # fmt: skip
 NESTED = ensemble("A FP32 -1", "C FP32 -1", step("goes", {"A": "A"}, {"C": "C"}))
+LEVELS = """
+max_batch_size: 1
+dynamic_batching { priority_levels: 2 default_priority_level: 2 }
+"""
+RANKED = ensemble(
+    "A FP32 -1", "B FP32 -1", step("ranks", {"IN": "A"}, {"OUT": "B"}), more="max_batch_size: 1\n"
+)
 MODELS = ["goes", "nests"]
 
 
@@ -70,26 +92,28 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     """Both engines with all these models."""
     repository = tmp_path_factory.mktemp("in_flight")
     write_models(repository, CODE, IO)
+    write_models(repository, {"ranks": RANKS}, IO + LEVELS)
     write_ensemble(repository, "goes", ENSEMBLE)
+    write_ensemble(repository, "ranked", RANKED)
     write_ensemble(repository, "nests", NESTED)
     with (
-        NativeEngine(repository, models=MODELS) as native,
-        StubEngine(repository, models=MODELS) as stub,
+        NativeEngine(repository, models=[*MODELS, "ranked"]) as native,
+        StubEngine(repository, models=[*MODELS, "ranked"]) as stub,
     ):
         yield Engines(stub, native)
 
 
-def send(engine: Engine, model: str, door: Path) -> Callable[[], None]:
+def send(
+    engine: Engine, model: str, door: Path, shape: tuple[int, ...] = (1,), **more: Any
+) -> Callable[[], None]:
     """Send a request, now; what is returned cancels it."""
-    array = np.ones(1, np.float32)
+    array = np.ones(shape, np.float32)
+    more["parameters"] = {"door": str(door)}
     if isinstance(engine, StubEngine):
-        answers = engine.model(model).infer(inputs={"A": array}, parameters={"door": str(door)})
-        return answers.cancel
-    value = InferInput("A", [1], "FP32").set_data_from_numpy(array)
+        return engine.model(model).infer(inputs={"A": array}, **more).cancel
+    value = InferInput("A", list(shape), "FP32").set_data_from_numpy(array)
     client = InferenceServerClient(engine.grpc_url)
-    call = client.async_infer(
-        model, [value], parameters={"door": str(door)}, callback=lambda *_, **__: None
-    )
+    call = client.async_infer(model, [value], callback=lambda *_, **__: None, **more)
     return lambda: call.cancel() and None
 
 
@@ -140,3 +164,24 @@ def test_what_is_unloaded_meanwhile_still_answers(
             return answer.result().size, gone.result(), refused["error"]
 
     assert engines.same(body)[:2] == [2, ""]
+
+
+@pytest.mark.rule("4.7-request")
+def test_the_priority_of_a_request_is_that_of_its_steps(engines: Engines, tmp_path: Path) -> None:
+    def body(engine: Engine) -> Any:
+        door = tmp_path / f"door of {engine.name}"
+        # The first is executed, and the next ones have left the queue by the time that 5 comes.
+        send(engine, "ranked", door, (1, 1), request_id="1")
+        wait_for_log(engine, f'"begun {door.name}"')
+        for number in (2, 3, 4):
+            send(engine, "ranked", door, (1, 1), request_id=str(number))
+            time.sleep(0.1)
+        send(engine, "ranked", door, (1, 1), request_id="5", priority=1)
+        time.sleep(0.1)
+        door.touch()
+        array = np.ones((1, 1), np.float32)
+        wait_until(lambda: _executed(engine, "ranks") >= 5)
+        seen = engine.infer("ranks", IN=array, request_id="6")["OUT"][0].tolist()
+        return sorted(seen), seen.index(5) < seen.index(4)
+
+    assert engines.same(body) == [[1, 2, 3, 4, 5, 6], True]
