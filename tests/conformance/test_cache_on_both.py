@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mortal import control
 from probing import examples, wait_for_log
+from test_http_errors import same
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine
@@ -219,6 +221,17 @@ def test_more_outputs_than_were_asked_for(kept: Engines) -> None:
         return [sorted(result) for result in results]
 
     assert kept.same(body) == [["N", "OUT", "S"]] * 2
+
+
+@pytest.mark.rule("4.8-outputs")
+def test_how_outputs_are_written_that_nobody_asked_for(kept: Engines) -> None:
+    entry = {"name": "IN", "datatype": "FP32", "shape": [1, 1], "data": [16]}
+    asked = {"name": "N", "parameters": {"binary_data": True}}
+    urls = kept.stub.http_url, kept.native.http_url
+    for outputs in ({}, {"outputs": [asked]}):
+        document = json.dumps({"inputs": [entry], **outputs}).encode()
+        answer = same(urls, "POST", "/v2/models/kept/infer", document)
+    assert answer.blobs
 
 
 @pytest.mark.rule("4.8-errors")
