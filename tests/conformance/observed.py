@@ -45,13 +45,14 @@ def value(request):
 def response(request):
     return pb_utils.InferenceResponse([pb_utils.Tensor("Y", value(request))])
 """
-# -1 fails, 9 answers with an error; 4 waits until there is a file beside the model.
+# -1 fails, 9 answers with an error; 4 makes a file beside the model and waits for another.
 PLAIN = (
     _HEAD
     + """
 def answer(request):
     first = value(request)[0, 0]
     if first == 4:
+        open(__file__ + ".begun", "w").close()
         until = time.monotonic() + 120
         while not os.path.exists(__file__ + ".open") and time.monotonic() < until:
             time.sleep(0.005)

@@ -172,15 +172,20 @@ def test_an_iterative_sequence(engines: Engines) -> None:
 @pytest.mark.rule("4.16-pending")
 @pytest.mark.parametrize("model", ["plain", "dynamic"])
 def test_requests_that_wait(engines: Engines, repository: Path, model: str) -> None:
-    door = repository / model / "1/model.py.open"
+    door, begun = (repository / model / f"1/model.py.{name}" for name in ("open", "begun"))
     for engine in engines:
         with ThreadPoolExecutor() as clients:
-            answers = [clients.submit(ask, engine, model, 4) for _ in range(4)]
-            wait_for_pending(engine, model, 3)
-            door.touch()
+            answers = [clients.submit(ask, engine, model, 4)]
+            try:
+                wait_until(begun.exists)
+                answers += [clients.submit(ask, engine, model, 4) for _ in range(3)]
+                wait_for_pending(engine, model, 3)
+            finally:
+                door.touch()
             assert [answer.result() for answer in answers] == ["[[4.0]]"] * 4
         wait_for_pending(engine, model, 0)
         door.unlink()
+        begun.unlink()
 
 
 def comments(engine: Engine) -> list[str]:
