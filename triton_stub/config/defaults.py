@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from triton_stub.config.ensembles import PLATFORM
 from triton_stub.config.schema import schema
 from triton_stub.errors import ConfigError
 
