@@ -32,7 +32,7 @@ def find_code(config: Any, directory: Path, version: int, server: ServerHost) ->
     if name != _MODEL_FILENAME:
         _check_library(config, places, name)
         return None
-    code = backends / config.backend / _MODEL_FILENAME
+    code: Path = backends / config.backend / _MODEL_FILENAME
     if config.runtime and not code.is_file():
         raise LoadError(
             f"unable to find Python backend based backend library '{name}' for model "
