@@ -207,7 +207,9 @@ def test_which_families_and_series_there_are(engines: Engines) -> None:
 def test_how_long_models_took_to_load(engines: Engines) -> None:
     lines = [line for line in engines.stub.metrics().splitlines() if line.startswith(NEWER[0])]
     assert len(lines) == len(statistics(engines.stub)["model_stats"])
-    assert all(0 < float(line.split()[-1]) < 600 for line in lines)
+    for line in lines:
+        # The server does not tell it of ensembles.
+        assert (float(line.split()[-1]) > 0) is ("ensemble" not in line)
 
 
 @pytest.mark.rule("4.16-machine")
