@@ -21,13 +21,14 @@ from triton_stub.errors import ConfigError, LoadError
 
 DELAY = 0.1  # seconds, of the models below
 MICROSECONDS = int(DELAY * 1e6)
+LONG = 5 * DELAY  # more than six requests take to come
 POLICY = "default_queue_policy {{ {} }}"
 TIMEOUT = f"default_timeout_microseconds: {MICROSECONDS}"
 # What each model has in dynamic_batching.
 MODELS = {
     "plain": "",
     "preferred": "preferred_batch_size: 2",
-    "late": f"preferred_batch_size: 2 max_queue_delay_microseconds: {MICROSECONDS}",
+    "late": f"preferred_batch_size: 2 max_queue_delay_microseconds: {5 * MICROSECONDS}",
     "patient": f"max_queue_delay_microseconds: {MICROSECONDS}",
     "small": POLICY.format("max_queue_size: 2"),
     "rejects": POLICY.format(TIMEOUT),
@@ -96,7 +97,7 @@ def test_batches_that_are_late_are_merged(both: Engines, tmp_path: Path) -> None
             with busy(engine, "late", queue, tmp_path):
                 for _ in range(6):
                     queue.send(ONE)
-                time.sleep(3 * DELAY)
+                time.sleep(2 * LONG)
             return queue.outcome()
 
     # Three exceed the preferred size; the next two are the batch behind; the last has no room.
@@ -194,7 +195,7 @@ def test_what_is_cancelled_in_the_queue_is_not_executed(both: Engines, tmp_path:
                 cancel = cancellable(engine, "priorities")
                 queue.send(ONE)
                 cancel()
-                time.sleep(5 * DELAY)
+                time.sleep(2 * LONG)  # nothing tells when it is known there
             calls, errors = queue.outcome()
             return calls, errors, failures(engine, "priorities") - before
 
