@@ -83,9 +83,7 @@ def write_model(pytester: pytest.Pytester) -> Callable[..., None]:
     return write
 
 
-def test_the_first_example(
-    write_model: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_first_example(pytester: pytest.Pytester, write_model: Callable[..., None]) -> None:
     write_model(
         "model_repository/resnet18_digits",
         10,
@@ -93,13 +91,11 @@ def test_the_first_example(
         output="fc_out",
         dims="[ 32, 32, 3 ]",
     )
-    exec(compile(blocks("python")[0], "README.md", "exec"), {})
-    assert capsys.readouterr().out.count("[0. 0.") == 4
+    result = pytester.runpython(pytester.makepyfile(example=blocks("python")[0]))
+    assert result.stdout.str().count("[0. 0.") == 4
 
 
-def test_the_in_process_api(
-    write_model: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_in_process_api(pytester: pytest.Pytester, write_model: Callable[..., None]) -> None:
     write_model(
         "model_repository/resnet18_digits",
         10,
@@ -108,10 +104,11 @@ def test_the_in_process_api(
         dims="[ 32, 32, 3 ]",
     )
     (example,) = (block for block in blocks("python") if "as tritonserver" in block)
-    exec(compile(example, "README.md", "exec"), {})
-    assert capsys.readouterr().out == (
-        "7 (4, 10)\nRequest for unknown model: 'resnet19_digits' is not found\n"
-    )
+    result = pytester.runpython(pytester.makepyfile(example=example))
+    assert result.outlines == [
+        "7 (4, 10)",
+        "Request for unknown model: 'resnet19_digits' is not found",
+    ]
 
 
 def test_the_ensemble(pytester: pytest.Pytester, write_model: Callable[..., None]) -> None:
