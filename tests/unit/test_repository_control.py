@@ -1,6 +1,8 @@
 """Who decides what is loaded: control modes, registered repositories, models that come and go."""
 
+import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from gates import GATES
@@ -216,3 +218,28 @@ def test_an_ensemble_that_is_not_even_tried_again(tmp_path, opened):
     with pytest.raises(LoadError, match="no version is available: circular") as caught:
         repository.load("b")
     assert caught.value.told == "failed to load 'b', no version is available"
+
+
+def test_many_change_ensembles_and_steps_at_once(tmp_path, opened):
+    for name in "abc":
+        write_model(tmp_path, name)
+    for name in ("ab", "bc", "ca"):
+        write_model(tmp_path, name, config=ensemble(*name))
+    repository = opened(tmp_path)
+    names = ["a", "b", "c", "ab", "bc", "ca"]
+
+    def change(number):
+        for step in range(12):
+            name = names[(number + step) % len(names)]
+            if (number + step) % 3:
+                with contextlib.suppress(LoadError):  # of a step that somebody has unloaded
+                    repository.load(name)
+            else:
+                repository.unload(name, unload_dependents=bool(step % 2))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(change, range(4), timeout=TIMEOUT))
+    for name in names:
+        repository.load(name)
+    assert repository.loaded_names() == sorted(names)
+    assert repository.all_ready()
