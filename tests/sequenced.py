@@ -29,14 +29,14 @@ class Watched:
         config = read_config(scheduling, max_batch_size=max_batch_size)
         self.now = 0
         self.dropped = []
-        self.warnings = []
+        self.notes = []
         self.answered = threading.Event()
         self.batcher = SequenceBatcher(
             config,
             BatchPolicy(config),
             instances,
             drop=self.drop,
-            warn=self.warnings.append,
+            note=lambda level, text: self.notes.append((level, text)),
             clock=clock or Told(lambda: self.now),
         )
 

@@ -19,6 +19,7 @@ from sequenced import (
 from triton_stub.core.clock import ManualClock
 from triton_stub.core.scheduler import NOT_HANDLED
 from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.pb_utils.logger import LogLevel
 
 
 @pytest.mark.parametrize("scheduling", [ITERATIVE, ITERATIVE_OLDEST])
@@ -131,6 +132,17 @@ def test_a_timeout_in_the_backlog(clock):
         watched.send(8, "d")
 
 
+def test_an_iterative_sequence_that_is_forgotten_meanwhile_cannot_be_ended():
+    watched = Watched(max_batch_size=1)
+    (request,) = watched.put("a")
+    watched.next()
+    watched.now = SECOND
+    watched.batcher.release(request)
+    assert watched.notes == [(LogLevel.ERROR, f"Invalid argument: {MISSING_START.format(1)}")]
+    watched.put("b")
+    assert watched.run() == ["b"]
+
+
 def test_two_sequences_of_one_id_in_the_backlog():
     watched = Watched(DIRECT, max_batch_size=1)
     watched.send(7, "a", START)
@@ -139,7 +151,7 @@ def test_two_sequences_of_one_id_in_the_backlog():
     watched.send(8, "d", END)
     watched.send(7, "e", END)
     assert [watched.run() for _ in range(5)] == [["a"], ["e"], ["b"], ["c"], ["d"]]
-    assert watched.warnings == []
+    assert watched.notes == []
 
 
 def test_the_rest_of_a_cancelled_sequence_is_cancelled():
@@ -157,8 +169,9 @@ def test_open_sequences_do_not_keep_the_backlog_waiting_when_the_model_ends(sche
     watched = Watched(scheduling.replace("2", "1"), max_batch_size=1)
     watched.send(7, "a", START)
     watched.send(8, "b", START)
+    watched.send(9, "c", START)
     watched.batcher.close()
-    assert [watched.run(), watched.run()] == [["a"], ["b"]]
+    assert [watched.run() for _ in range(3)] == [["a"], ["b"], ["c"]]
     assert watched.next() is None
 
 

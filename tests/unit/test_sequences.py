@@ -19,6 +19,7 @@ from sequenced import (
 
 from triton_stub.core.scheduler import NOT_HANDLED
 from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.pb_utils.logger import LogLevel
 
 
 def test_each_iterative_request_begins_a_sequence_of_its_own():
@@ -140,7 +141,8 @@ def test_a_running_sequence_that_starts_anew_stays_in_its_slot():
     watched.send(8, "b", START)
     watched.send(7, "c", START)
     assert [watched.run(), watched.run()] == [["a", "b"], ["c"]]
-    (warning,) = watched.warnings
+    ((level, warning),) = watched.notes
+    assert level == LogLevel.WARNING
     assert warning.startswith("sequence 7 for model 'model' has a conflict. ")
 
 

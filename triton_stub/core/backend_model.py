@@ -207,7 +207,7 @@ class BackendModel(ServedModel):
                 policy,
                 self._active,
                 drop=self._drop,
-                warn=lambda text: self._log.note(LogLevel.WARNING, text),
+                note=self._log.note,
                 clock=clock,
             )
         if not policy.is_dynamic:

@@ -22,6 +22,7 @@ from triton_stub.core.sequence_direct import DirectStrategy, null_request
 from triton_stub.core.sequence_oldest import OldestStrategy
 from triton_stub.core.sequence_slots import FreeSlots, Slot
 from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,7 @@ _BACKLOG_IDLE_NS = 50_000_000
 class SequenceBatcher(Holding):
     """The sequences of one model, and the slots of its instances.
 
-    ``drop`` answers a request that is not executed, ``warn`` writes into the server's log.
+    ``drop`` answers a request that is not executed, ``note`` writes into the server's log.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class SequenceBatcher(Holding):
         instances: int,
         *,
         drop: Callable[[Pending, InferenceError], None],
-        warn: Callable[[str], None] = lambda _: None,
+        note: Callable[[LogLevel, str], None] = lambda _level, _text: None,
         clock: Clock | None = None,
     ) -> None:
         batching = config.sequence_batching
@@ -57,7 +58,7 @@ class SequenceBatcher(Holding):
         self._name: str = config.name
         self._clock = clock or Clock()
         self._drop = drop
-        self._warn = warn
+        self._note = note
         self._idle_ns: int = batching.max_sequence_idle_microseconds * 1000
         self._is_oldest: bool = batching.HasField("oldest")
         count = batching.oldest.max_candidate_sequences or max(1, config.max_batch_size)
@@ -176,7 +177,7 @@ class SequenceBatcher(Holding):
             try:
                 self._enqueue(end)
             except InferenceError as error:
-                self._warn(error.message)
+                self._note(LogLevel.ERROR, f"{error.code.label}: {error.message}")
             if slot is not None:
                 self._strategies[slot.instance].settle()
 
@@ -218,8 +219,7 @@ class SequenceBatcher(Holding):
         with self._guarded():
             self._closed = True
             self._held = None
-            if not self.is_iterative:
-                # Nobody can go on with them, and the backlog waits for their slots.
+            if self._ends_all:
                 self._force_end(list(self._slots))
             self._go_on()
 
@@ -266,10 +266,11 @@ class SequenceBatcher(Holding):
         self._seen.pop(sequence, None)
         self._seen[sequence] = now
         if is_known and flags & SEQUENCE_START:
-            self._warn(
+            self._note(
+                LogLevel.WARNING,
                 f"sequence {sequence} for model '{self._name}' has a conflict. The previous "
                 "sequence did not end before this sequence start. Previous sequence will be "
-                "terminated early."
+                "terminated early.",
             )
         if slot is None and waiting is None:
             slot = self._free.pop()
@@ -287,6 +288,11 @@ class SequenceBatcher(Holding):
         for strategy in self._strategies:
             strategy.complete(pending)
 
+    @property
+    def _ends_all(self) -> bool:
+        """True if nobody can go on with a sequence, and the backlog waits for its slot."""
+        return self._closed and not self.is_iterative
+
     def _release(self, slot: Slot) -> None:
         """A slot's sequence is over; what is left in its queue is cancelled."""
         if slot.queue and slot.queue[0] is not None:
@@ -302,10 +308,13 @@ class SequenceBatcher(Holding):
                 for pending in waiting.queue:
                     self._cancel(pending)
                 continue
+            slot.queue.extend(waiting.queue)
             last = waiting.queue[-1]
             if not last.flags & SEQUENCE_END:
-                self._slots[last.correlation_id] = slot
-            slot.queue.extend(waiting.queue)
+                if self._ends_all:
+                    slot.queue.append(None)
+                else:
+                    self._slots[last.correlation_id] = slot
             if self._closed:
                 self._go_on()
             return
