@@ -386,7 +386,10 @@ RULES = {"config": "config", "files": "files", "bad config": "files-config"}
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.rule("2.12-" + RULES.get(n, "unmodified"))) for n in AGAIN],
+    [
+        pytest.param(n, marks=pytest.mark.rule("4.11-reload", "2.12-" + RULES.get(n, "unmodified")))
+        for n in AGAIN
+    ],
 )
 def test_what_is_loaded_again(worlds: Worlds, name: str) -> None:
     def run(engine: Engine, world: World) -> list[Any]:
