@@ -97,6 +97,22 @@ def test_who_waits_at_the_end_is_told(repository):
         open_gate()
     assert "given up" in caught.value.message
     assert caught.value.code is StatusCode.UNAVAILABLE
+    # The other steps have nothing to do with it.
+    assert "model 'double' did not stop" not in str(server.log())
+
+
+def test_an_ensemble_that_is_given_up_lets_its_steps_go(repository):
+    options = {"model_control_mode": "explicit", "exit_timeout": 0.2}
+    with Server(str(repository), startup_models=["waits"], **options) as server:
+        with ThreadPoolExecutor(1) as client:
+            answer = client.submit(server.model("waits"), IN=ONE)
+            GATES["gated"].wait_for_somebody()
+            server.unload("waits", wait_until_unloaded=True)
+            with pytest.raises(InferenceError, match="this request is given up"):
+                answer.result()
+        server.unload("double", wait_until_unloaded=True)
+        assert "successfully unloaded 'double' version 1" in str(server.log())
+        open_gate()
 
 
 def test_an_ensemble_is_unloaded_when_its_requests_are_answered(repository):

@@ -95,8 +95,10 @@ class EnsembleRequest:
         return [(call.model, call.pending.answer) for call in list(self._in_flight)]
 
     def give_up(self, error: InferenceError) -> None:
-        """Answer with an error; what steps still do no longer counts."""
+        """Answer with an error, and begin no more steps; what these still do no longer counts."""
         self.pending.answer.put(self._failure(error))
+        self._error = error
+        self._do(self._end)
 
     def _do(self, action: Callable[[], None]) -> None:
         self._happened.append(action)
@@ -113,7 +115,6 @@ class EnsembleRequest:
                         "of triton_stub, not of the models."
                     )
                 )
-                self._end()
             finally:
                 self._at_work.release()
 

@@ -151,7 +151,7 @@ class Lifecycle:
             models |= self._leaving
             self._models.clear()
         for model in models:
-            model.close()
+            model.close(at_once=True)
         return list(models)
 
     def unload(self, models: Sequence[ServedModel], *, wait: bool = True) -> None:

@@ -64,11 +64,15 @@ class ServedModel(ABC):
         """The same does so no more: the model is gone."""
         self._server.own_metrics.remove(self.statistics)
 
-    def close(self) -> None:
-        """Take no more requests, but those of its users; those in the queue are still executed."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Take no more requests; those in the queue are still executed.
+
+        Its users may send theirs until they let go, unless this is to be ``at_once``, as at the
+        end of the server.
+        """
         with self._use:
             self._closing = True
-            if self._users == 0:
+            if self._users == 0 or at_once:
                 self._stop()
 
     def use(self) -> bool:
