@@ -87,6 +87,13 @@ def test_cancelled():
     assert responses.cancelled
 
 
+def test_what_has_ended_is_not_cancelled_any_more():
+    responses = Responses()
+    responses.put(response())
+    responses.cancel()
+    assert not responses.cancelled
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_what_is_dropped_in_a_circle_is_found_before_the_time_is_up(is_async):
     class Dropped:

@@ -119,9 +119,10 @@ class Responses:
 
         A request that waits in the queue of a dynamic batcher may be dropped, with an error. One
         that gets to the model has to be answered all the same, but the model may look
-        (``is_cancelled()``).
+        (``is_cancelled()``). After the final response there is nothing left to cancel.
         """
-        self.cancelled = True
+        if not self.closed:
+            self.cancelled = True
 
     def __iter__(self) -> Responses:
         return self
