@@ -122,6 +122,7 @@ MODELS = {
     "oldest": batching(OLDEST, rows=3),
     "single": batching(),
     "oldest_single": batching(OLDEST),
+    "counted": batching(rows=3),
     # With everything that a model may be told.
     "int32": batching(signals("int32_false_true", "-5", "7") + corrid("TYPE_UINT64"), rows=3),
     "fp32": batching(signals("fp32_false_true", "0.5", "-2.5") + corrid("TYPE_INT32")),
@@ -229,7 +230,7 @@ class Busy:
         """Send the request that keeps the instance busy; return when it is executed."""
         begun = self._file.with_suffix(".begun")
         self._send(request, parameters={"begin": str(begun), "wait": str(self._file)})
-        _until(begun.exists, "the instance is not busy")
+        until(begun.exists, "the instance is not busy")
 
     def send(self, *request: Any, waiting: int, **more: Any) -> None:
         """Send a request; return when so many wait."""
@@ -238,7 +239,7 @@ class Busy:
 
     def wait(self, waiting: int) -> None:
         """Return when so many wait."""
-        _until(lambda: self._waiting() == waiting, f"there are not {waiting} requests that wait")
+        until(lambda: self._waiting() == waiting, f"there are not {waiting} requests that wait")
 
     def go_on(self) -> list[Any]:
         """Let the instance go on: what each request is answered, in the order of ``send``."""
@@ -257,8 +258,9 @@ class Busy:
         return int(found[1]) if found else 0
 
 
-def _until(condition: Callable[[], bool], complaint: str) -> None:
-    until = time.monotonic() + _PATIENCE
+def until(condition: Callable[[], bool], complaint: str) -> None:
+    """Wait for a condition; AssertionError with the complaint if it does not come true."""
+    end = time.monotonic() + _PATIENCE
     while not condition():
-        assert time.monotonic() < until, complaint
+        assert time.monotonic() < end, complaint
         time.sleep(0.02)

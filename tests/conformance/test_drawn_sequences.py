@@ -109,12 +109,12 @@ def test_iterative_requests(both: Engines, requests: list[tuple[int | str, str, 
     told = []
     for engine in both:
         begin = ask(engine, "iterative")[2][-1][0]  # ids count from where they are
-        answers = [
-            attempt(
-                engine, "iterative", sequence, flags, request_id="r", parameters={"again": again}
-            )
-            for sequence, flags, again in requests
-        ]
+        answers = []
+        for sequence, flags, again in requests:
+            more: dict[str, Any] = {"request_id": "r", "parameters": {"again": again}}
+            answers.append(attempt(engine, "iterative", sequence, flags, **more))
+            # When it is executed, the sequence before has ended: that comes after its answer.
+            ask(engine, "iterative")
         # Whether a slot is free by the time the next request comes, is chance: so are the gaps.
         own = [each if isinstance(each, dict) else each[2][each[1]] for each in answers]
         told.append([_after(begin, each) for each in own])
