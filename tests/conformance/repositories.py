@@ -17,7 +17,7 @@ from instances import write_files
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
-from triton_stub.errors import ServerError
+from triton_stub.errors import InferenceError, ServerError
 
 IN = np.ones(1, np.float32)
 ALL = CONFIG + "version_policy { all { } }"
@@ -119,7 +119,10 @@ def seen(engine: Engine, names: Sequence[str]) -> dict[str, Any]:
         state, reason = row.get("state"), row.get("reason", "")
         answer: Any = None
         if state == "READY" and version.isdecimal():
-            answer = engine.infer(name, IN=IN, model_version=version)["OUT"].tolist()
+            try:
+                answer = engine.infer(name, IN=IN, model_version=version)["OUT"].tolist()
+            except InferenceError as error:  # it may have gone meanwhile
+                answer = error.message
         told[name].append((version, state, reason.partition("\n")[0], answer))
     return told
 

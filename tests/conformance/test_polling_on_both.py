@@ -35,6 +35,8 @@ def fill(folder: Path) -> None:
     write(folder, "bad", v1=BROKEN)
     write(folder, "garbled", "nonsense: 1")
     write(folder, "versions", ALL, v1=add(1), v2=add(2))
+    # Always there: the real server may die when the last model goes while it polls.
+    write(folder.parent / f"{folder.name}_more", "steady")
 
 
 def text(path: str, content: str) -> Change:
@@ -46,7 +48,13 @@ def text(path: str, content: str) -> Change:
 
 
 def removed(path: str) -> Change:
-    return lambda folder: shutil.rmtree(folder / path)
+    def change(folder: Path) -> None:
+        # At once: the real server waits for ever for a version whose file has gone already.
+        gone = folder.parent / f"{folder.name} gone"
+        (folder / path).rename(gone)
+        shutil.rmtree(gone)
+
+    return change
 
 
 def new(name: str, config: str = ALL, **versions: str) -> Change:
@@ -72,6 +80,7 @@ def polling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
         fill,
         options=["--model-control-mode=poll", "--repository-poll-secs=1"],
         explicit=False,
+        more=True,
         model_control_mode="poll",
     ) as engines:
         yield engines
@@ -151,7 +160,7 @@ def test_nobody_else_loads(polling: Two, action: str) -> None:
 @pytest.fixture(scope="module")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     """Both engines, which look at their repository when they start."""
-    with two_engines(tmp_path_factory.mktemp("once"), fill, explicit=False) as engines:
+    with two_engines(tmp_path_factory.mktemp("once"), fill, explicit=False, more=True) as engines:
         yield engines
 
 
@@ -165,7 +174,7 @@ def test_a_server_that_looks_once(once: Two) -> None:
 @pytest.mark.rule("4.11-index-ready")
 def test_an_index_of_what_is_ready(once: Two) -> None:
     rows = once.same(lambda engine, _: index(engine, ready=True))
-    assert {row["name"] for row in rows} == {"a", "b", "ab", "versions"}
+    assert {row["name"] for row in rows} == {"a", "b", "ab", "steady", "versions"}
 
 
 @pytest.mark.rule("4.11-index")
