@@ -31,6 +31,11 @@ class TritonPythonModel:
     def execute(self, requests):
         return None
 """
+FAILS = """
+class TritonPythonModel:
+    def execute(self, requests):
+        1 / 0
+"""
 DECOUPLED = CONFIG + "model_transaction_policy { decoupled: true }"
 
 
@@ -95,3 +100,13 @@ def test_a_defect_of_ours_is_told_and_blocks_nothing(server, monkeypatch):
         with pytest.raises(InferenceError, match=r"RuntimeError\('by the test'\).*a defect of"):
             model(IN=np.ones(1, np.float32))
     assert values(server, "plain", 1) == [4]
+
+
+def test_an_error_of_a_step_has_the_exception_of_its_model(tmp_path):
+    write_model(tmp_path, "fails", FAILS)
+    write_chain(tmp_path, "inner", "fails")
+    write_chain(tmp_path, "outer", "inner")
+    with Server(str(tmp_path)) as server, pytest.raises(InferenceError) as caught:
+        server.model("outer")(IN=np.ones(1, np.float32))
+    assert str(caught.value).startswith("in ensemble 'outer', in ensemble 'inner', Failed to ")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)

@@ -187,6 +187,18 @@ def test_a_clock_of_the_test(tmp_path):
         assert counts(answers) == [2, 2]
 
 
+def test_a_clock_that_nobody_advances(tmp_path):
+    scheduling = "dynamic_batching { max_queue_delay_microseconds: 500000 }"
+    server = serve(tmp_path, scheduling, clock=ManualClock(), response_timeout=0.1)
+    with server, pytest.raises(InferenceError, match=r"waits for advance\(\) of the ManualClock"):
+        server.model("model")(IN=ONE)
+
+
+def test_time_does_not_go_back():
+    with pytest.raises(ValueError, match=r"time does not go back: advance\(-1\)"):
+        ManualClock().advance(-1)
+
+
 def test_a_timeout_of_the_test(tmp_path):
     clock = ManualClock()
     scheduling = (

@@ -11,6 +11,7 @@ from triton_stub.core import sequence_states
 from triton_stub.core.batch_policy import BatchPolicy
 from triton_stub.core.batcher import Batcher
 from triton_stub.core.cache import ModelCache
+from triton_stub.core.clock import ManualClock
 from triton_stub.core.default_scheduler import DefaultScheduler
 from triton_stub.core.loading import check_supported, warn_of_ignored
 from triton_stub.core.model import ServedModel
@@ -139,8 +140,10 @@ class BackendModel(ServedModel):
 
     def where(self) -> str:
         """Where each instance is in its code, for people who wait for the model."""
-        held = ["It is held, by hold()."] if self._scheduler.held is not None else []
-        return "\n".join([*held, *(worker.where() for worker in self._workers)])
+        why = ["It is held, by hold()."] if self._scheduler.held is not None else []
+        if isinstance(self._server.clock, ManualClock):
+            why.append("What waits for a queue delay waits for advance() of the ManualClock.")
+        return "\n".join([*why, *(worker.where() for worker in self._workers)])
 
     def hold(self) -> Hold:
         """Collect requests in the queue; InferenceError if that is done already."""

@@ -54,7 +54,9 @@ class ManualClock(Clock):
         condition.wait()
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass at once."""
+        """Let so much time pass at once; ValueError if it is negative."""
+        if seconds < 0:
+            raise ValueError(f"time does not go back: advance({seconds!r})")
         with self._lock:
             self._now += round(seconds * 1e9)
             waiting = list(self._waiting)

@@ -360,6 +360,7 @@ class EnsembleRequest:
         """
         text = f"in ensemble '{self._ensemble.name}', {error.message}"
         self._error = InferenceError(text, error.code)
+        self._error.__cause__ = error.__cause__  # the exception of the step's model
 
     def _count(self) -> None:
         """Count the request, before its client can look."""
