@@ -153,9 +153,7 @@ def _with_code(kind: type[ServerError], code: StatusCode) -> type[ServerError]:
     return _COMBINED[kind, code]
 
 
-def _again(
-    kind: type[ServerError], message: str, code: StatusCode, cause: str = ""
-) -> ServerError:
+def _again(kind: type[ServerError], message: str, code: StatusCode, cause: str = "") -> ServerError:
     error = kind.__new__(kind, message)
     ServerError.__init__(error, message, code)
     if cause:

@@ -29,6 +29,8 @@ class TritonPythonModel:
         text = requests[0].request_id()
         for log in ("log_info", "log_warn", "log_error", "log_verbose"):
             getattr(pb_utils.Logger, log)(text)
+        # The server writes lines later, but it answers this only after them.
+        requests[0].is_cancelled()
         return [pb_utils.InferenceResponse([]) for _ in requests]
 """
 ALL = '{"log_info": true, "log_warning": true, "log_error": true, "log_verbose_level": 0}'

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from broken_models import both_engines
 from comparing import Engines
+from observed import settled
 from probing import wait_for_log
 from programs import CONFIG, ITERATIVE, both_with_programs, run, sent, write_programs
 from tritonclient.grpc import InferenceServerClient, InferInput
@@ -104,16 +105,22 @@ def test_several_requests_that_come_back(programs: Engines, kind: str) -> None:
                 time.sleep(0.1)
         answered = [answer.result() for answer in answers]
         ((log, _),) = run(engine, kind, "return [response(*self.kept['log'])]")
-        (model,) = engine.statistics(kind)["model_stats"]
-        counts = {name: count["count"] for name, count in model["inference_stats"].items()}
         if kind == "oldest":
             # Which of them it takes together, depends on the moment.
             executed = [one for batch in log["OUT"] for one in ast.literal_eval(batch)]
-            return answered, sorted(executed), counts
+            return answered, sorted(executed)
+        return answered, log
+
+    def counts(engine: Engine) -> Any:
+        (model,) = engine.statistics(kind)["model_stats"]
+        times = {name: count["count"] for name, count in model["inference_stats"].items()}
+        if kind == "oldest":
+            return times
         sizes = [batch["batch_size"] for batch in model["batch_stats"]]
-        return answered, log, counts, model["execution_count"], sizes
+        return times, model["execution_count"], sizes
 
     programs.same(body)
+    settled(programs, counts)
 
 
 @pytest.mark.rule("3.7-again", "3.7-correlation-id", "3.7-failed-batch", "trap-27")

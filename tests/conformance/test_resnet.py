@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import runpy
 import shutil
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from comparing import Engines
+from observed import wait_until
 
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
@@ -77,22 +79,24 @@ def test_digits(resnets: Engines, digits: tuple[np.ndarray, np.ndarray]) -> None
     images, labels = digits
     assert images.shape == (360, 32, 32, 3)
 
-    def served(engine: Engine) -> tuple[np.ndarray, dict[str, Any]]:
-        before = engine.statistics(DIGITS.name)["model_stats"][0]
+    def counts(engine: Engine) -> Counter[str]:
+        (row,) = engine.statistics(DIGITS.name)["model_stats"]
+        return Counter({key: row[key] for key in ("inference_count", "execution_count")})
+
+    def served(engine: Engine) -> tuple[np.ndarray, Counter[str]]:
+        before = counts(engine)
         with ThreadPoolExecutor(16) as clients:
             logits = clients.map(
                 lambda image: engine.infer(DIGITS.name, image=image[None])["fc_out"], images
             )
             rows = np.concatenate(list(logits))
-        after = engine.statistics(DIGITS.name)["model_stats"][0]
-        return rows, {
-            key: after[key] - before[key] for key in ("inference_count", "execution_count")
-        }
+        wait_until(lambda: (counts(engine) - before)["inference_count"] >= 360)
+        return rows, counts(engine) - before
 
     (stub, stub_counts), (native, native_counts) = (served(engine) for engine in resnets)
-    for counts in (stub_counts, native_counts):
-        assert counts["inference_count"] == 360
-        assert counts["execution_count"] < 360, "nothing was batched"
+    for counted in (stub_counts, native_counts):
+        assert counted["inference_count"] == 360
+        assert counted["execution_count"] < 360, "nothing was batched"
     accuracy = [float((logits.argmax(-1) == labels).mean()) for logits in (stub, native)]
     assert accuracy[0] == accuracy[1]
     assert accuracy[0] >= 0.97

@@ -19,6 +19,7 @@ import test_tensors
 from comparing import Engines
 from conftest import MODELS
 
+from triton_stub.engines.engine import Engine
 from triton_stub.engines.stub import StubEngine
 
 SELECTED = {
@@ -52,3 +53,9 @@ def engines(engines: Engines) -> Iterator[Engines]:
     """The session's, with another stub: its models are in processes."""
     with StubEngine(MODELS, isolation="process") as stub:
         yield Engines(stub, engines.native)
+
+
+@pytest.fixture(scope="session")
+def stub(engines: Engines) -> Engine:
+    """That stub, for cases without the real server."""
+    return engines.stub

@@ -117,8 +117,6 @@ class Statistics:
         self._cache_hit = Duration()
         self._cache_miss = Duration()
         self._reasons = dict.fromkeys(FailureReason, 0)
-        self._cache_hit = Duration()
-        self._cache_miss = Duration()
         self._by_batch_size: dict[int, _Compute] = {}
 
     def count(
