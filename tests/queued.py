@@ -5,7 +5,7 @@ import numpy as np
 from triton_stub import config as model_config
 from triton_stub.core.clock import Clock
 from triton_stub.core.request import InferenceRequest
-from triton_stub.core.scheduler import Pending
+from triton_stub.core.scheduling.scheduler import Pending
 from triton_stub.core.tensor import Tensor
 from triton_stub.core.validation import ValidatedRequest
 

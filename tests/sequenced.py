@@ -4,8 +4,8 @@ import threading
 
 from queued import Told, pending, read_config
 
-from triton_stub.core.batch_policy import BatchPolicy
-from triton_stub.core.sequences import SequenceBatcher
+from triton_stub.core.scheduling.batch_policy import BatchPolicy
+from triton_stub.core.scheduling.sequences import SequenceBatcher
 
 START, END = 1, 2
 DIRECT = "sequence_batching { }"

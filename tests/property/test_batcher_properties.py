@@ -14,8 +14,8 @@ from hypothesis.stateful import (
 )
 from queued import INPUTS, OPTIONAL, Told, pending, read_config
 
-from triton_stub.core.batch_policy import BatchPolicy
-from triton_stub.core.batcher import Batcher
+from triton_stub.core.scheduling.batch_policy import BatchPolicy
+from triton_stub.core.scheduling.batcher import Batcher
 
 MAX = 6
 INPUT_SETS = [{"OPEN": 1}, {"OPEN": 2}, {"OPEN": 1, "FIXED": 4}, {"OPEN": 1, "RAGGED": 3}]

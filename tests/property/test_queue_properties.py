@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from queued import INPUTS, Told, pending, read_config
 
-from triton_stub.core.batch_policy import BatchPolicy, Payload
-from triton_stub.core.batcher import Batcher
-from triton_stub.core.priority_queue import PriorityQueue
+from triton_stub.core.scheduling.batch_policy import BatchPolicy, Payload
+from triton_stub.core.scheduling.batcher import Batcher
+from triton_stub.core.scheduling.priority_queue import PriorityQueue
 from triton_stub.errors import InferenceError
 
 MAX = 4

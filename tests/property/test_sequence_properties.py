@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from queued import pending, read_config
 
-from triton_stub.core.batch_policy import BatchPolicy
 from triton_stub.core.clock import Clock
-from triton_stub.core.sequences import SequenceBatcher
+from triton_stub.core.scheduling.batch_policy import BatchPolicy
+from triton_stub.core.scheduling.sequences import SequenceBatcher
 from triton_stub.errors import InferenceError
 
 START, END = 1, 2

@@ -6,9 +6,9 @@ from model_files import CONFIG, DOUBLE, write_model
 
 from triton_stub import LoadError, Server
 from triton_stub import config as model_config
-from triton_stub.core.backends import find_code
 from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
+from triton_stub.core.repository.backends import find_code
 from triton_stub.errors import StatusCode, UnsupportedFeatureError
 
 IN = np.ones(1, np.float32)

@@ -6,8 +6,8 @@ import time
 import pytest
 from queued import OPTIONAL, Told, pending, read_config
 
-from triton_stub.core.batch_policy import BatchPolicy
-from triton_stub.core.batcher import Batcher
+from triton_stub.core.scheduling.batch_policy import BatchPolicy
+from triton_stub.core.scheduling.batcher import Batcher
 from triton_stub.errors import InferenceError, StatusCode
 
 DYNAMIC = "dynamic_batching { }"

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from queued import OPTIONAL, Told, pending, read_config
 
-from triton_stub.core.batch_policy import BatchPolicy
-from triton_stub.core.batcher import Batcher
 from triton_stub.core.clock import ManualClock
-from triton_stub.core.priority_queue import PriorityQueue
+from triton_stub.core.scheduling.batch_policy import BatchPolicy
+from triton_stub.core.scheduling.batcher import Batcher
+from triton_stub.core.scheduling.priority_queue import PriorityQueue
 from triton_stub.errors import InferenceError
 
 PATIENCE = 60

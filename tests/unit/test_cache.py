@@ -8,8 +8,8 @@ from triton_stub import config as model_config
 from triton_stub.core.backend_model import BackendModel
 from triton_stub.core.cache import EXISTS, ResponseCache
 from triton_stub.core.host import ServerHost
-from triton_stub.core.loading import Settings
 from triton_stub.core.log import Log
+from triton_stub.core.repository.loading import Settings
 from triton_stub.core.request import InferenceRequest
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import LoadError

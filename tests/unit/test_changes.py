@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from triton_stub import deviations
-from triton_stub.core.changes import Changes
+from triton_stub.core.repository.changes import Changes
 from triton_stub.errors import ServerError
 
 PATIENCE = 60

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from instances import write_files
 
-from triton_stub.core.child import Child
-from triton_stub.core.link import LinkClosedError
+from triton_stub.core.processes.child import Child
+from triton_stub.core.processes.link import LinkClosedError
 
 PATIENCE = 60.0  # seconds
 
@@ -93,7 +93,7 @@ def test_it_ends_when_the_other_end_is_closed(child):
 
 
 def test_one_that_is_stopped_says_so(child, monkeypatch):
-    monkeypatch.setattr("triton_stub.core.child._PATIENCE", 0.1)
+    monkeypatch.setattr("triton_stub.core.processes.child._PATIENCE", 0.1)
     child.call("where")
     os.kill(child.pid, signal.SIGSTOP)
     assert child.where().startswith(f"Process {child.pid} does not say where it is")

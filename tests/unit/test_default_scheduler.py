@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from queued import pending, read_config
 
-from triton_stub.core.batch_policy import BatchPolicy
-from triton_stub.core.default_scheduler import DefaultScheduler
+from triton_stub.core.scheduling.batch_policy import BatchPolicy
+from triton_stub.core.scheduling.default_scheduler import DefaultScheduler
 from triton_stub.errors import InferenceError, StatusCode
 
 TIMEOUT = 60

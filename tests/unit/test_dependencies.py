@@ -6,9 +6,9 @@ import pytest
 
 from triton_stub import config as model_config
 from triton_stub import deviations
-from triton_stub.core.dependencies import Dependencies
-from triton_stub.core.polling import Known, Polled
-from triton_stub.core.source import ModelSource, ModelTimes
+from triton_stub.core.repository.dependencies import Dependencies
+from triton_stub.core.repository.polling import Known, Polled
+from triton_stub.core.repository.source import ModelSource, ModelTimes
 from triton_stub.errors import LoadError
 
 TENSORS = (

@@ -5,7 +5,7 @@ import pytest
 
 from triton_stub import config as model_config
 from triton_stub import datatypes
-from triton_stub.core.ensemble_graph import Graph, as_input, converted
+from triton_stub.core.ensembles.graph import Graph, as_input, converted
 from triton_stub.core.tensor import Tensor
 
 FP32 = datatypes.from_dtype(np.dtype(np.float32))

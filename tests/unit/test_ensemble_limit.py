@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from triton_stub.core.ensemble_limit import StepLimit
+from triton_stub.core.ensembles.limit import StepLimit
 
 
 def test_who_comes_too_many_goes_on_in_its_turn():

@@ -8,7 +8,7 @@ from ensemble_files import write_chain
 from model_files import CONFIG, write_model
 
 from triton_stub import InferenceError, Server
-from triton_stub.core import ensemble_request
+from triton_stub.core.ensembles import request as ensemble_request
 
 # Each element is answered by so many responses.
 STREAM = """

@@ -3,7 +3,7 @@
 import pytest
 
 from triton_stub import deviations
-from triton_stub.core.ensemble_tensors import Origin, Values, origin_in, parameters_of
+from triton_stub.core.ensembles.tensors import Origin, Values, origin_in, parameters_of
 from triton_stub.errors import InferenceError, InvalidArgumentError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from triton_stub.core.folders import Folders
+from triton_stub.core.repository.folders import Folders
 from triton_stub.errors import LoadError, ServerError, StatusCode
 
 

@@ -7,8 +7,8 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from triton_stub.core import forked
-from triton_stub.core.forked import Door
+from triton_stub.core.processes import forked
+from triton_stub.core.processes.forked import Door
 from triton_stub.core.request import InferenceRequest, InferenceResponse
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import BYTES

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from triton_stub import datatypes
-from triton_stub.core.frames import Frame, Frames
+from triton_stub.core.processes.frames import Frame, Frames
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import Datatype
 from triton_stub.errors import StatusCode

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from queued import pending, read_config
 
-from triton_stub.core.batch_policy import BatchPolicy
-from triton_stub.core.batcher import Batcher
-from triton_stub.core.default_scheduler import DefaultScheduler
-from triton_stub.core.hold import Hold
+from triton_stub.core.scheduling.batch_policy import BatchPolicy
+from triton_stub.core.scheduling.batcher import Batcher
+from triton_stub.core.scheduling.default_scheduler import DefaultScheduler
+from triton_stub.core.scheduling.hold import Hold
 from triton_stub.errors import InferenceError
 
 PATIENCE = 60

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from triton_stub.core.link import Link, LinkClosedError
+from triton_stub.core.processes.link import Link, LinkClosedError
 from triton_stub.errors import InferenceError, RemoteError, ServerError, StatusCode
 
 

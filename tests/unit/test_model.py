@@ -13,9 +13,9 @@ from model_files import BATCHED, BROKEN, CONFIG, DOUBLE, GATED, write_model
 from triton_stub import config as model_config
 from triton_stub.core.backend_model import BackendModel
 from triton_stub.core.host import ServerHost
-from triton_stub.core.loading import Settings
 from triton_stub.core.log import Log
 from triton_stub.core.model import metadata
+from triton_stub.core.repository.loading import Settings
 from triton_stub.core.request import InferenceRequest
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, LoadError, StatusCode, UnsupportedFeatureError

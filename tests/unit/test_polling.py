@@ -7,8 +7,8 @@ import time
 import pytest
 from model_files import CONFIG, write_model
 
-from triton_stub.core.folders import Folders
-from triton_stub.core.polling import poll_all, poll_named
+from triton_stub.core.repository.folders import Folders
+from triton_stub.core.repository.polling import poll_all, poll_named
 from triton_stub.errors import ConfigError
 
 ENSEMBLE = f"""

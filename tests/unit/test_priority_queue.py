@@ -6,8 +6,8 @@ from itertools import islice
 import pytest
 from queued import pending, read_config
 
-from triton_stub.core.priority_queue import PriorityQueue
-from triton_stub.core.queue_policy import QueuePolicy
+from triton_stub.core.scheduling.priority_queue import PriorityQueue
+from triton_stub.core.scheduling.queue_policy import QueuePolicy
 from triton_stub.errors import InferenceError
 
 REJECT = QueuePolicy(timeout_ns=1000)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from queued import pending, read_config
 
-from triton_stub.core.queue_policy import LevelQueue, QueuePolicy
+from triton_stub.core.scheduling.queue_policy import LevelQueue, QueuePolicy
 from triton_stub.errors import InferenceError, StatusCode
 
 REJECT = QueuePolicy(timeout_ns=1000)

@@ -9,7 +9,7 @@ from model_files import BROKEN, CONFIG, GATED, write_model
 from triton_stub.core.backend_model import BackendModel
 from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
-from triton_stub.core.repository import ModelState, Repository, describe_failures
+from triton_stub.core.repository.repository import ModelState, Repository, describe_failures
 from triton_stub.errors import ConfigError, InferenceError, LoadError, StatusCode
 
 ALL = f"{CONFIG} version_policy {{ all {{ }} }}"
@@ -236,7 +236,7 @@ def test_a_directory_that_cannot_be_read(tmp_path, repository, monkeypatch):
     def denied(_path):
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
-    monkeypatch.setattr("triton_stub.core.versions.folders", denied)
+    monkeypatch.setattr("triton_stub.core.repository.versions.folders", denied)
     with pytest.raises(LoadError, match=r"cannot read model 'model': .*Permission denied"):
         repository.load("model")
 

@@ -11,7 +11,7 @@ from test_polling import touch
 
 from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
-from triton_stub.core.repository import Repository
+from triton_stub.core.repository.repository import Repository
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 
 PYTHON = f'backend: "python" {CONFIG}'

@@ -9,8 +9,8 @@ from model_files import write_model
 
 from triton_stub import config as model_config
 from triton_stub.core.host import InstanceHost, ServerHost
-from triton_stub.core.loading import complete
 from triton_stub.core.log import Log
+from triton_stub.core.repository.loading import complete
 from triton_stub.errors import ConfigError, LoadError, StatusCode
 from triton_stub.runtime.auto_complete import auto_complete
 

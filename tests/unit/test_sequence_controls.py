@@ -5,8 +5,8 @@ import pytest
 from queued import pending, read_config
 
 from triton_stub.core.request import InferenceRequest
-from triton_stub.core.sequence_controls import Extras, correlation_id_rule, zeros
-from triton_stub.core.sequence_direct import null_request
+from triton_stub.core.scheduling.sequence_controls import Extras, correlation_id_rule, zeros
+from triton_stub.core.scheduling.sequence_direct import null_request
 from triton_stub.datatypes import BYTES, from_name
 from triton_stub.errors import InferenceError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from triton_stub.core.sequence_slots import FreeSlots, Slot
+from triton_stub.core.scheduling.sequence_slots import FreeSlots, Slot
 
 
 def taken(instances, numbers):

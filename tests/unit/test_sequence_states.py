@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from queued import read_config
 
-from triton_stub.core import sequence_states
 from triton_stub.core.log import Log
+from triton_stub.core.scheduling import sequence_states
 from triton_stub.errors import LoadError, StatusCode
 
 STATE = "state { input_name: 'I' output_name: 'O' data_type: TYPE_FP32 dims: [ 3 ] %s }"

@@ -17,7 +17,7 @@ from sequenced import (
     names,
 )
 
-from triton_stub.core.scheduler import NOT_HANDLED
+from triton_stub.core.scheduling.scheduler import NOT_HANDLED
 from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 

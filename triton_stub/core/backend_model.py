@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from triton_stub import config as model_config
 from triton_stub import deviations
-from triton_stub.core import sequence_states
-from triton_stub.core.batch_policy import BatchPolicy
-from triton_stub.core.batcher import Batcher
 from triton_stub.core.cache import ModelCache
 from triton_stub.core.clock import ManualClock
-from triton_stub.core.default_scheduler import DefaultScheduler
-from triton_stub.core.loading import check_supported, warn_of_ignored
 from triton_stub.core.model import ServedModel
-from triton_stub.core.priority_queue import PriorityQueue
+from triton_stub.core.repository.loading import check_supported, warn_of_ignored
 from triton_stub.core.request import InferenceResponse
 from triton_stub.core.responses import Responses
-from triton_stub.core.scheduler import Pending
-from triton_stub.core.sequences import SequenceBatcher
+from triton_stub.core.scheduling import sequence_states
+from triton_stub.core.scheduling.batch_policy import BatchPolicy
+from triton_stub.core.scheduling.batcher import Batcher
+from triton_stub.core.scheduling.default_scheduler import DefaultScheduler
+from triton_stub.core.scheduling.priority_queue import PriorityQueue
+from triton_stub.core.scheduling.scheduler import Pending
+from triton_stub.core.scheduling.sequences import SequenceBatcher
 from triton_stub.core.statistics import FailureReason
 from triton_stub.core.validation import Validator
 from triton_stub.core.worker import Worker
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from triton_stub.core.hold import Hold
     from triton_stub.core.host import InstanceHost, ServerHost
-    from triton_stub.core.loading import Settings
+    from triton_stub.core.repository.loading import Settings
     from triton_stub.core.request import InferenceRequest
-    from triton_stub.core.scheduler import Scheduler
+    from triton_stub.core.scheduling.hold import Hold
+    from triton_stub.core.scheduling.scheduler import Scheduler
 
 
 class BackendModel(ServedModel):

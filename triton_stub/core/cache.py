@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from triton_stub.core.host import ServerHost
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
-    from triton_stub.core.scheduler import Pending
+    from triton_stub.core.scheduling.scheduler import Pending
     from triton_stub.core.tensor import Tensor
 
 _UINT32, _UINT64 = range(2**32), range(2**64)

@@ -12,7 +12,7 @@ from triton_stub.errors import InferenceError
 
 if TYPE_CHECKING:
     from triton_stub.core.request import InferenceRequest
-    from triton_stub.core.scheduler import Pending
+    from triton_stub.core.scheduling.scheduler import Pending
     from triton_stub.core.trace import Trace
     from triton_stub.deviations import Deviation
     from triton_stub.runtime.instance import InstanceSpec

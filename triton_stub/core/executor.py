@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from triton_stub.core.clock import Clock
     from triton_stub.core.conversion import Conversion
     from triton_stub.core.request import InferenceResponse
-    from triton_stub.core.scheduler import Pending
+    from triton_stub.core.scheduling.scheduler import Pending
     from triton_stub.pb_utils.host import Host
     from triton_stub.pb_utils.request import InferenceRequest
     from triton_stub.runtime.instance import InstanceSpec

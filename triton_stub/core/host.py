@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from triton_stub.core import bls
 from triton_stub.core.cache import ResponseCache
 from triton_stub.core.clock import Clock
-from triton_stub.core.forked import Door
 from triton_stub.core.metrics import Metrics
+from triton_stub.core.processes.forked import Door
 from triton_stub.core.server_metrics import ServerMetrics
 from triton_stub.core.trace_settings import Tracer, TraceSettings
 from triton_stub.core.waiting import LocalExchange, Waits
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from triton_stub.core.log import Log
     from triton_stub.core.model import ServedModel
+    from triton_stub.core.repository.source import LoadParameters
     from triton_stub.core.request import InferenceRequest as CoreRequest
     from triton_stub.core.responses import Responses
-    from triton_stub.core.source import LoadParameters
     from triton_stub.pb_utils import InferenceRequest
 
 

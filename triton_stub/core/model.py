@@ -13,12 +13,12 @@ from triton_stub.errors import InferenceError, StatusCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from triton_stub.core.hold import Hold
     from triton_stub.core.host import InstanceHost, ServerHost
+    from triton_stub.core.repository.source import ModelSource
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.responses import Responses
-    from triton_stub.core.scheduler import Pending
-    from triton_stub.core.source import ModelSource
+    from triton_stub.core.scheduling.hold import Hold
+    from triton_stub.core.scheduling.scheduler import Pending
 
 
 class ServedModel(ABC):

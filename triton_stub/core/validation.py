@@ -13,7 +13,7 @@ import numpy as np
 
 from triton_stub import datatypes, deviations
 from triton_stub.core.hash_order import visited
-from triton_stub.core.sequence_controls import correlation_id_rule
+from triton_stub.core.scheduling.sequence_controls import correlation_id_rule
 from triton_stub.datatypes import BYTES, format_shape
 from triton_stub.errors import InferenceError, StatusCode
 

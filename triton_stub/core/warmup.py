@@ -14,7 +14,7 @@ import numpy as np
 from triton_stub import datatypes
 from triton_stub.core.request import InferenceRequest
 from triton_stub.core.responses import Responses
-from triton_stub.core.scheduler import NOT_HANDLED, Pending
+from triton_stub.core.scheduling.scheduler import NOT_HANDLED, Pending
 from triton_stub.core.tensor import Tensor
 from triton_stub.core.validation import ValidatedRequest, Validator, check_last_texts
 from triton_stub.datatypes import BYTES, Datatype

@@ -11,7 +11,7 @@ from triton_stub import deviations
 from triton_stub.core.conversion import Conversion
 from triton_stub.core.executor import ThreadExecutor
 from triton_stub.core.host import InstanceHost
-from triton_stub.core.process_executor import ProcessExecutor
+from triton_stub.core.processes.process_executor import ProcessExecutor
 from triton_stub.core.statistics import BatchTimes
 from triton_stub.core.warmup import Unscheduled, WarmUp
 from triton_stub.errors import InferenceError, LoadError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from triton_stub.core.executor import Executor, Sender
     from triton_stub.core.host import ServerHost
-    from triton_stub.core.scheduler import Pending, Scheduler
+    from triton_stub.core.scheduling.scheduler import Pending, Scheduler
     from triton_stub.core.statistics import Statistics
     from triton_stub.runtime.instance import InstanceSpec
 

@@ -9,7 +9,7 @@ from tritonclient.utils import (
     TRITON_RESERVED_REQUEST_PARAMS_PREFIX,
 )
 
-from triton_stub.core.repository import NEWEST
+from triton_stub.core.repository.repository import NEWEST
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.server import Model, Server
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from triton_stub.core.repository import ModelState
+    from triton_stub.core.repository.repository import ModelState
     from triton_stub.server.server import Server
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from triton_stub import config as model_config
 from triton_stub.core import model as core_model
 from triton_stub.core import request as core_request
-from triton_stub.core.repository import NEWEST
+from triton_stub.core.repository.repository import NEWEST
 from triton_stub.core.request import Parameter, own_parameter
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, InvalidArgumentError, StatusCode
@@ -19,10 +19,10 @@ from triton_stub.server.response import Answers, AsyncResponseIterator, Response
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from triton_stub.core.hold import Hold
     from triton_stub.core.model import ServedModel
     from triton_stub.core.responses import Responses
     from triton_stub.core.result import Result
+    from triton_stub.core.scheduling.hold import Hold
     from triton_stub.server.server import Server
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from triton_stub.core import trace_settings
 from triton_stub.core.host import ServerHost
 from triton_stub.core.log import Log
-from triton_stub.core.repository import (
+from triton_stub.core.repository.repository import (
     NEWEST,
     ModelState,
     Repository,
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     import tritonclient.http
 
-    from triton_stub.core.hold import Hold
     from triton_stub.core.model import ServedModel
-    from triton_stub.core.source import LoadParameters
+    from triton_stub.core.repository.source import LoadParameters
+    from triton_stub.core.scheduling.hold import Hold
     from triton_stub.endpoints.http import HttpEndpoint
 
 # The release whose behaviour the conformance suite compares with.

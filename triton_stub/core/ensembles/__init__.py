@@ -1,0 +1,1 @@
+"""Models whose requests go through other models."""

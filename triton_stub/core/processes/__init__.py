@@ -1,0 +1,1 @@
+"""Instances, and what a model forks, in processes of their own."""

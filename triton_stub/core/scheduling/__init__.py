@@ -1,0 +1,1 @@
+"""Which requests an instance executes next: default, dynamic and sequence schedulers."""

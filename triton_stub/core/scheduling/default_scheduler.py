@@ -1,0 +1,92 @@
+"""The default scheduler: without dynamic batching, one request at a time, in the order they came.
+
+Source: core ``src/dynamic_batch_scheduler.cc``, which hands such requests on without a batcher.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING
+
+from triton_stub.core.scheduling.scheduler import OnceScheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from triton_stub.core.scheduling.batch_policy import BatchPolicy
+    from triton_stub.core.scheduling.scheduler import Pending
+
+
+class DefaultScheduler(OnceScheduler):
+    """A queue that gives each request to the instance that has been idle for longest.
+
+    Instances wait in C, each for itself: with a small model the way from thread to thread is most
+    of what a request costs.
+    """
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        super().__init__(policy)
+        # What no instance is idle for, and who is; one of the two is empty. None is the end.
+        self._waiting: deque[list[Pending]] = deque()
+        self._idle: deque[queue.SimpleQueue[list[Pending] | None]] = deque()
+        self._own: dict[int, queue.SimpleQueue[list[Pending] | None]]
+        self._own = defaultdict(queue.SimpleQueue)
+        self._collected: list[list[Pending]] = []
+        self._closing = threading.Lock()
+        self._changed = threading.Condition(self._closing)
+
+    def put(self, pending: Pending) -> None:
+        """Queue one request; InferenceError after ``close``."""
+        with self._closing:
+            self._refuse_if_closed(pending)
+            if self._held is None:
+                self._give([pending])
+            else:
+                self._collected.append([pending])
+                self._note_queued()
+
+    def put_batch(self, batch: Sequence[Pending]) -> None:
+        """The same; InferenceError if there is more than one."""
+        self._check(batch)
+        self.put(batch[0])
+
+    def next_batch(self, instance: int = 0) -> list[Pending] | None:
+        """Wait for the next request; None when the queue is closed and nothing is left to do."""
+        with self._closing:
+            if self._waiting:
+                return self._waiting.popleft()
+            if self._closed:
+                return None
+            own = self._own[instance]
+            self._idle.append(own)
+        return own.get()
+
+    def close(self) -> None:
+        """Take no more requests; those in the queue are still executed, also if they are held."""
+        with self._closing:
+            if not self._closed:
+                self._held = None
+                self._go_on()
+                self._closed = True
+                while self._idle:
+                    self._idle.popleft().put(None)
+
+    def drain(self) -> list[Pending]:
+        """Empty the queue, which is closed: the requests that nobody will execute."""
+        with self._closing:
+            left = [pending for batch in self._waiting for pending in batch]
+            self._waiting.clear()
+        return left
+
+    def _give(self, batch: list[Pending]) -> None:
+        if self._idle:
+            self._idle.popleft().put(batch)
+        else:
+            self._waiting.append(batch)
+
+    def _go_on(self) -> None:
+        for batch in self._collected:
+            self._give(batch)
+        self._collected.clear()
