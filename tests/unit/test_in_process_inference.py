@@ -2,6 +2,7 @@
 
 import gc
 import json
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -61,6 +62,26 @@ def test_what_a_response_says(echo):
     assert (response.model.name, response.model.version) == ("echo", 1)
     assert echo.version == -1
     assert response.result()["OUT_FP16"].tolist() == HALF.tolist()
+
+
+def test_requests_leave_no_memory_behind(echo):
+    def ask(times):
+        for _ in range(times):
+            for response in echo.infer(inputs={"IN_FP16": HALF}):
+                np.from_dlpack(response.outputs["OUT_FP16"])
+
+    ask(200)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        ask(200)
+        before, _ = tracemalloc.get_traced_memory()
+        ask(1500)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The smallest object takes 16 bytes; statistics that are added up later come and go.
+    assert after - before < 1500 * 16
 
 
 def test_parameters_of_a_response(tmp_path):

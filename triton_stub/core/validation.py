@@ -254,7 +254,7 @@ class _InputRule:
         if self.reshape is None:
             return shape
         wild = iter([size for size, dim in zip(shape, self.dims, strict=True) if dim == -1])
-        return tuple(next(wild) if dim == -1 else dim for dim in self.reshape)
+        return tuple([next(wild) if dim == -1 else dim for dim in self.reshape])
 
 
 _Inputs = tuple[tuple[int, tuple[int, ...], bool], ...]
@@ -293,7 +293,7 @@ class _Passed:
 
 
 def _in_order(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [tensors[index] for index in visited(tuple(tensor.name for tensor in tensors))]
+    return [tensors[index] for index in visited(tuple([tensor.name for tensor in tensors]))]
 
 
 def _first_fault(shape: tuple[int, ...], dims: tuple[int, ...]) -> int | None:

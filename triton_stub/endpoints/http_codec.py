@@ -238,9 +238,9 @@ def _datatype(name: str) -> Datatype:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    sizes = (as_unsigned(size) for size in as_array(value))
+    sizes = [as_unsigned(size) for size in as_array(value)]
     # Read without a sign, kept with one.
-    return tuple(size if size <= INT64_MAX else size - 2**64 for size in sizes)
+    return tuple([size if size <= INT64_MAX else size - 2**64 for size in sizes])
 
 
 def _data(

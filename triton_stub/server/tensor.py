@@ -189,7 +189,9 @@ def to_core(name: str, value: Any) -> core_tensor.Tensor:
     if isinstance(value, core_tensor.OnGpu):
         return core_tensor.Tensor.from_numpy(name, value).copy()
     tensor = value if isinstance(value, Tensor) else from_object(value)
-    row, shape = tensor._row(), tuple(map(int, tensor.shape))
+    # Of a list: a tuple of an iterator is shrunk to its length, and CPython keeps such tuples for
+    # later ones of that length, up to 2000 of them.
+    row, shape = tensor._row(), tuple([int(size) for size in tensor.shape])
     raw = tensor._bytes()
     if row is not datatypes.BYTES and math.prod(shape) * row.itemsize == len(raw):
         values: Array = np.ndarray(shape, row.numpy, raw)

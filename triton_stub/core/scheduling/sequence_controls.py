@@ -51,7 +51,7 @@ class Extras:
         extras = [*self._controls(pending), *self._states(pending)]
         if not extras:
             return
-        names = [own[index].name for index in visited(tuple(tensor.name for tensor in own))]
+        names = [own[index].name for index in visited(tuple([tensor.name for tensor in own]))]
         by_name = {tensor.name: tensor for tensor in (*validated.inputs, *extras)}
         # From one map into another, which the extra ones come into last.
         all_names = tuple(dict.fromkeys([*names, *(tensor.name for tensor in extras)]))

@@ -132,4 +132,4 @@ def _zeros(tensor: Tensor) -> Tensor:
 
 
 def _in_order(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [tensors[index] for index in visited(tuple(tensor.name for tensor in tensors))]
+    return [tensors[index] for index in visited(tuple([tensor.name for tensor in tensors]))]
