@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import weakref
 
 import pytest
 
@@ -78,6 +79,25 @@ def test_it_is_told_when_it_is_closed():
     late.put(response())
     late.when_closed(lambda: ended.append("late"))
     assert ended == ["early", "late"]
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_whoever_was_told_that_it_is_closed_may_go(is_early):
+    class Ended:
+        times = 0
+
+        def __call__(self):
+            Ended.times += 1
+
+    responses, ended = Responses(), Ended()
+    if is_early:
+        responses.when_closed(ended)
+    responses.put(response())
+    if not is_early:
+        responses.when_closed(ended)
+    gone = weakref.ref(ended)
+    del ended
+    assert (gone(), Ended.times) == (None, 1)
 
 
 def test_cancelled():

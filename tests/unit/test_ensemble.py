@@ -1,5 +1,6 @@
 """An ensemble as a model of the server: its life, and what it cannot do."""
 
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ from gates import GATES
 from model_files import GATED, write_model
 
 from triton_stub import InferenceError, Server, deviations
+from triton_stub.core.ensembles.request import EnsembleRequest
 from triton_stub.errors import StatusCode
 
 ONE = np.ones(1, np.float32)
@@ -62,6 +64,18 @@ def test_requests_of_many_threads(repository):
             [stats] = server.model(name).statistics()["model_stats"]
             assert stats["inference_count"] == stats["execution_count"] == count
             assert stats["inference_stats"]["success"]["count"] == count
+
+
+def test_its_tensors_wait_for_no_garbage_collection(repository):
+    gc.collect()
+    gc.disable()
+    try:
+        with Server(str(repository)) as server:
+            assert server.model("nested")(IN=ONE)["OUT"] == [16]
+        kept = [each for each in gc.get_objects() if isinstance(each, EnsembleRequest)]
+    finally:
+        gc.enable()
+    assert kept == []
 
 
 def test_it_takes_as_long_as_its_steps_together(repository):

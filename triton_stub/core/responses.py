@@ -93,10 +93,10 @@ class Responses:
         if listener is not None:
             listener()
         if self.closed and self._ended is not None:
-            self._ended()
+            self._tell_of_end()
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called after each response, in the thread that gives it."""
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """Have ``listener`` called after each response, in the thread that gives it; or nobody."""
         self._listener = listener
 
     def take(self) -> InferenceResponse | None:
@@ -112,6 +112,12 @@ class Responses:
         """Have ``ended`` called, once or twice, as soon as this is ``closed``."""
         self._ended = ended
         if self.closed:
+            self._tell_of_end()
+
+    def _tell_of_end(self) -> None:
+        # It may refer to this: what is under way must not wait for a garbage collection.
+        ended, self._ended = self._ended, None
+        if ended is not None:
             ended()
 
     def cancel(self) -> None:
@@ -223,8 +229,7 @@ class Responses:
 
     def _overdue(self, timeout: float | None) -> InferenceError:
         self._done = self.closed = True
-        if self._ended is not None:
-            self._ended()
+        self._tell_of_end()
         text = deviations.OVERDUE.text(
             f"no response within {timeout:g} s, because the model blocks, or has kept the request "
             "or its response sender without answering",

@@ -152,6 +152,8 @@ class EnsembleRequest:
         """A step has been answered, perhaps more than once."""
         while (response := call.pending.answer.take()) is not None:
             if response.final:
+                # Its listener has the call: the tensors must not wait for a garbage collection.
+                call.pending.answer.listen(None)
                 self._in_flight.discard(call)
                 if call.step.limit is not None:
                     call.step.limit.leave()
