@@ -184,6 +184,56 @@ def test_a_request_is_executed_again(server):
     assert ask(server, 0, model="again") == [0]
 
 
+def test_a_process_that_ends_in_the_second_execution_is_told_as_in_the_first(tmp_path):
+    # One request is executed for the second time, and one waits for its turn.
+    body = """
+        self.seen = getattr(self, "seen", 0) + 1
+        if self.seen == 3:
+            os._exit(1)
+        requests[0].set_release_flags(2)
+        return [None]
+    """
+    config = ITERATIVE.replace("true }", "true oldest { max_candidate_sequences: 2 } }")
+    with start(tmp_path, execute(body, "import os"), config) as server:
+        with server.hold("m"):
+            x = np.zeros(1, np.int32)
+            asked = [server.model("m").infer(inputs={"X": x}) for _ in range(3)]
+        for answer in asked:
+            with pytest.raises(InferenceError) as caught:
+                next(answer)
+            assert str(caught.value) == "Stub process 'm_0' is not healthy."
+
+
+def test_nothing_is_left_of_requests_that_were_executed_again(tmp_path):
+    with start(tmp_path, AGAIN, ITERATIVE) as server:
+        for _ in range(3):
+            assert ask(server, 0) == [0]
+        (worker,) = server.find("m")._workers
+        assert not worker._executor._open
+        assert not worker._executor._again
+
+
+def test_nothing_is_left_of_metrics_that_are_forgotten(server):
+    (worker,) = server.find("m")._workers
+    for _ in range(3):
+        ask(server, 6, 0)
+    ask(server, 0)  # what was told before is done by now
+    assert len(worker._executor._service._series) <= 1
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_an_instance_that_is_given_up_before_it_has_a_process_leaves_none(tmp_path):
+    blocks = model_class("def initialize(self, args):\n    time.sleep(600)", STUCK)
+    with start(tmp_path, DOUBLES) as server:
+        write_models(tmp_path, {"m": (blocks, CONFIG)})
+        (worker,) = server.find("m")._new_workers()
+        worker._executor.give_up()
+        worker.start()
+        assert str(worker.load_error(PATIENCE)) == "Stub process 'm_0' is not healthy."
+        worker.join(PATIENCE)
+        assert worker.has_ended()
+
+
 def test_a_model_asks_another_one(server):
     assert ask(server, 5, 7) == [10, 14]
 

@@ -132,6 +132,17 @@ def test_a_timeout_in_the_backlog(clock):
         watched.send(8, "d")
 
 
+def test_nobody_watches_the_time_of_a_sequence_that_waits_no_more():
+    before = set(threading.enumerate())
+    watched = Watched(DIRECT, max_batch_size=1, clock=ManualClock())
+    watched.send(7, "a", START | END)
+    watched.send(8, "b", START | END, timeout=5)
+    (watch,) = set(threading.enumerate()) - before
+    assert [watched.run(), watched.run()] == [["a"], ["b"]]
+    watch.join(60)  # seconds; nobody advances the clock
+    assert not watch.is_alive()
+
+
 def test_an_iterative_sequence_that_is_forgotten_meanwhile_cannot_be_ended():
     watched = Watched(max_batch_size=1)
     (request,) = watched.put("a")

@@ -18,8 +18,11 @@ class Clock:
         """Have a condition notified whenever the time jumps: before anybody waits for a time."""
 
     def wait(self, condition: threading.Condition, ns: int | None = None) -> None:
-        """Wait, with the condition's lock held, for a notice, or for so many nanoseconds."""
-        condition.wait(None if ns is None else ns / 1e9)
+        """Wait, with the condition's lock held, for a notice, or for so many nanoseconds.
+
+        Who waits looks again anyway: of a time beyond what Python can wait for, that is enough.
+        """
+        condition.wait(None if ns is None else min(ns / 1e9, threading.TIMEOUT_MAX))
 
 
 class ManualClock(Clock):

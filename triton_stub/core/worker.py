@@ -114,10 +114,11 @@ class Worker:
         """Answer what is under execution with an error; what the model does no longer counts."""
         self.given_up = True
         self._executor.give_up()
+        running = self._running  # before those that are late, for these have been running
         with self._answered:
             late, self._late = self._late, set()
             self._answered.notify_all()
-        self.refuse([*self._running, *late], error)
+        self.refuse(dict.fromkeys([*running, *late]), error)
 
     def refuse(self, batch: Iterable[Pending], error: InferenceError) -> None:
         """Answer requests with an error."""
@@ -217,6 +218,7 @@ class Worker:
             times,
             success=done.success,
             null_rows=sum(pending.batch_size for pending in batch if pending.is_null),
+            lost=done.lost,
         )
         for pending in batch:
             pending.answer.times = times

@@ -91,7 +91,11 @@ class Server:
         if self._started:
             raise ServerError("Server already started", StatusCode.INVALID_ARG)
         self.options.check()
-        self._build()
+        try:
+            self._build()
+        except BaseException:
+            self._closing.close()
+            raise
         try:
             self._load_first()
         except BaseException:

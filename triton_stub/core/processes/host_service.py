@@ -48,6 +48,7 @@ class HostService:
             "family": self._family,
             "add": self._add,
             "close_family": self._close_family,
+            "forget_series": self._forget_series,
             "metric": self._metric,
             "load_model": self._host.load_model,
             "unload_model": self._unload_model,
@@ -88,6 +89,9 @@ class HostService:
 
     def _close_family(self, number: int) -> None:
         self._families.pop(number).close()
+
+    def _forget_series(self, number: int) -> None:
+        self._series.pop(number, None)
 
     def _metric(self, number: int, operation: str, *args: float) -> float | None:
         value: float | None = getattr(self._series[number], operation)(*args)

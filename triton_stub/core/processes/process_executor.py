@@ -49,6 +49,8 @@ class ProcessExecutor:
         # What the process has and nobody has answered finally; the batch that it executes.
         self._open: dict[int, Pending] = {}
         self._running: dict[int, Pending] = {}
+        # What it will get once more, by the number that it knows it by.
+        self._again: dict[Pending, int] = {}
         host.collect = self._collect
 
     def load(self) -> None:
@@ -61,6 +63,8 @@ class ProcessExecutor:
         }
         self._child = Child(self._spec.instance_name, calls, self._ended)
         self._child.start()
+        if self._is_leaving:  # given up before there was a process
+            self._child.kill()
         try:
             self._can_be_asked = self._child.call("load", self._spec, self._convert)
         except LinkClosedError:
@@ -70,13 +74,18 @@ class ProcessExecutor:
         """Run one batch there."""
         child = self._child
         assert child is not None
-        numbered = {next(self._numbers): pending for pending in batch}
+        numbered = {self._again.get(pending) or next(self._numbers): pending for pending in batch}
         self._running = numbered
+        for pending in batch:
+            self._again.pop(pending, None)
         self._open.update(numbered)
         requests = [sent(number, pending) for number, pending in numbered.items()]
         infer_start = self._clock.now()
         try:
             success, answers, closed = child.call("execute", requests)
+            self._again |= {
+                numbered[each]: each for each, is_closed in closed.items() if not is_closed
+            }
         except LinkClosedError:
             self._open.clear()
             return self._failed(batch, infer_start)
@@ -87,7 +96,7 @@ class ProcessExecutor:
             if answer is not None or pending.answer.closed:
                 self._open.pop(number, None)
         again = {
-            numbered[number]: _RemoteSender(child, number, closed=is_closed)
+            numbered[number]: _RemoteSender(self, numbered[number], number, closed=is_closed)
             for number, is_closed in closed.items()
         }
         return Execution(answers, infer_start, infer_end, again, success=success)
@@ -136,6 +145,12 @@ class ProcessExecutor:
     def _unhealthy(self) -> str:
         return f"Stub process '{self._spec.instance_name}' is not healthy."
 
+    def drop(self, pending: Pending, number: int, instead: str) -> None:
+        """Have the sender of a request dropped there that is to be executed again, or is not."""
+        if instead:
+            self._again.pop(pending, None)
+        self._call("drop", number, instead)
+
     def _call(self, name: str, *args: Any) -> None:
         assert self._child is not None
         with contextlib.suppress(LinkClosedError):  # the log has it
@@ -144,7 +159,7 @@ class ProcessExecutor:
     def _failed(self, batch: Sequence[Pending], infer_start: int) -> Execution:
         error = InferenceError(self._unhealthy)
         answers = [self._convert.failure(pending.request, error) for pending in batch]
-        return Execution(answers, infer_start, self._clock.now(), success=False)
+        return Execution(answers, infer_start, self._clock.now(), success=False, lost=True)
 
     def _ended(self) -> None:
         """The process is gone: nobody will answer what it has kept."""
@@ -155,7 +170,12 @@ class ProcessExecutor:
         status = f"the process of instance '{name}' {self._child.status()}"
         self._log.note(LogLevel.ERROR, f"{status}. {self._unhealthy}")
         running = self._running
-        kept = [each for number, each in list(self._open.items()) if number not in running]
+        again = self._again.keys()  # these are told when it is their turn
+        kept = [
+            each
+            for number, each in list(self._open.items())
+            if number not in running and each not in again
+        ]
         text = deviations.LOST_PROCESS.text(
             f"{status}, and had kept this request without answering it",
             "Find out what ends it; isolation='thread' may show more.",
@@ -190,15 +210,17 @@ class ProcessExecutor:
 class _RemoteSender:
     """The sender of a request that is rescheduled."""
 
-    def __init__(self, child: Child, number: int, *, closed: bool) -> None:
+    def __init__(
+        self, executor: ProcessExecutor, pending: Pending, number: int, *, closed: bool
+    ) -> None:
         self.closed = closed
-        self._child = child
+        self._executor = executor
+        self._pending = pending
         self._number = number
 
     def drop(self, instead: str) -> None:
         """Have it dropped there."""
-        with contextlib.suppress(LinkClosedError):
-            self._child.call("drop", self._number, instead)
+        self._executor.drop(self._pending, self._number, instead)
 
 
 def auto_complete_in_process(

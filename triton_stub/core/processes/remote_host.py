@@ -155,6 +155,9 @@ class _Series:
         value: float = _ask(self._link, "metric", self._number, "value")
         return value
 
+    def __del__(self) -> None:
+        self._link.tell("forget_series", self._number)
+
 
 def _ask(link: Link, name: str, *args: Any) -> Any:
     try:

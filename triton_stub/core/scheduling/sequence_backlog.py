@@ -84,6 +84,8 @@ class Backlog:
         if not self._queue:
             return None
         waiting = self._queue.popleft()
+        if waiting.expires is not None:
+            self._changed.notify()  # the thread would look at the time for this one
         if not waiting.queue[-1].flags & SEQUENCE_END:
             self._growing.pop(waiting.queue[-1].correlation_id, None)
         return waiting
