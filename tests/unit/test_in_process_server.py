@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+import numpy as np
 import pytest
 from in_process_models import refused, write_models
 from model_files import BROKEN, DOUBLE, write_model
@@ -184,6 +185,25 @@ def test_metadata(server):
     metadata = server.metadata()
     assert metadata["name"] == "TestServer"
     assert set(metadata) == {"name", "version", "extensions"}
+
+
+# Metrics
+
+
+def test_metrics_that_are_turned_off(tmp_path):
+    write_model(tmp_path, "double", DOUBLE)
+    with tritonserver.Server(str(tmp_path), metrics=False) as server:
+        server.model("double")(IN=np.ones(1, np.float32))
+        text = server.metrics()
+        assert 'nv_inference_count{model="double",version="1"} 0\n' in text
+        assert "nv_cpu" not in text
+        assert "nv_pinned" not in text
+    with tritonserver.Server(str(tmp_path), cpu_metrics=False) as server:
+        server.model("double")(IN=np.ones(1, np.float32))
+        text = server.metrics()
+        assert 'nv_inference_count{model="double",version="1"} 1\n' in text
+        assert "nv_cpu" not in text
+        assert "nv_pinned" in text
 
 
 # The log

@@ -162,6 +162,41 @@ def test_the_machine(metrics, monkeypatch, tmp_path):
     assert numbers(metrics)["nv_cpu_utilization",] == 0.75
 
 
+def test_metrics_that_are_turned_off():
+    metrics = ServerMetrics(Metrics(), {"counter_latencies": "false"}, enabled=False)
+    counters = Statistics()
+    metrics.add(config(), 1, counters, cached=True)
+    counters.count([(2, 50_000)], TIMES, success=True)
+    counters.count([(2, 50_000)], TIMES, success=False)
+    counters.count_failure(0, FailureReason.REJECTED)
+    counters.count_cache_hit(0, 0, 3000)
+    counters.count_cache_miss(4000)
+    counters.waiting.add(object())
+    counted = {name: number for name, number in numbers(metrics).items() if number}
+    assert counted == {
+        ("nv_inference_request_success", "m", "1"): 1,
+        ("nv_inference_request_failure", "m", "REJECTED", "1"): 1,
+        ("nv_inference_pending_request_count", "m", "1"): 1,
+        ("nv_cache_num_hits_per_model", "m", "1"): 1,
+        ("nv_cache_hit_duration_per_model", "m", "1"): 3,
+        ("nv_cache_num_misses_per_model", "m", "1"): 1,
+        ("nv_cache_miss_duration_per_model", "m", "1"): 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({}, {"nv_pinned", "nv_cpu", "nv_cache"}),
+        ({"cpu": False}, {"nv_pinned", "nv_cache"}),
+        ({"enabled": False}, {"nv_cache"}),
+    ],
+)
+def test_what_is_told_of_the_machine(options, left):
+    page = numbers(ServerMetrics(Metrics(), cache=ResponseCache(1 << 20), **options))
+    assert {"_".join(name.split("_")[:2]) for name, *_ in page} == left
+
+
 def test_a_machine_that_tells_nothing(monkeypatch):
     def nothing(*_, **__):
         raise FileNotFoundError

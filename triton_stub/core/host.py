@@ -72,6 +72,7 @@ class ServerHost:
     server has started. ``isolation`` is where instances run, ``clock`` the time by which requests
     wait, ``cache_config`` the response caches (``--cache-config``), ``backend_directory`` where
     backends written in Python are, and ``rate_limited`` whether ``--rate-limit`` asks for limits.
+    ``metrics``, ``cpu_metrics`` and ``metrics_config`` are those of ``ServerMetrics``.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class ServerHost:
         cache_config: Mapping[str, Mapping[str, Any]] | None = None,
         backend_directory: Path | None = None,
         rate_limited: bool = False,
+        metrics: bool = True,
+        cpu_metrics: bool = True,
         metrics_config: Mapping[str, str] | None = None,
         trace_settings: TraceSettings | None = None,
     ) -> None:
@@ -100,7 +103,9 @@ class ServerHost:
         self.backend_directory = backend_directory
         self.rate_limited = rate_limited
         self.metrics = Metrics()
-        self.own_metrics = ServerMetrics(self.metrics, metrics_config, self.cache, log)
+        self.own_metrics = ServerMetrics(
+            self.metrics, metrics_config, self.cache, log, enabled=metrics, cpu=cpu_metrics
+        )
         self.tracer = Tracer(trace_settings or TraceSettings(), log, self.clock)
         self.load_timeout = load_timeout
         self.response_timeout = response_timeout

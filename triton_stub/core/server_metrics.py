@@ -28,6 +28,8 @@ _LOAD_TIME = "nv_model_load_duration_secs"  # since 24.11
 _CPU = "nv_cpu_utilization"
 _MEMORY_TOTAL = "nv_cpu_memory_total_bytes"
 _MEMORY_USED = "nv_cpu_memory_used_bytes"
+_PINNED = ("nv_pinned_memory_pool_total_bytes", "nv_pinned_memory_pool_used_bytes")
+_PER_CPU = (_CPU, _MEMORY_TOTAL, _MEMORY_USED)
 # Of latencies: left out with counter_latencies=false.
 _LATENCIES = {
     "nv_inference_request_duration_us": "Cumulative inference request duration in microseconds "
@@ -85,7 +87,9 @@ class ServerMetrics:
 
     ``config`` are the settings of ``--metrics-config`` without a name before them; of these
     ``counter_latencies``, ``summary_latencies`` and ``summary_quantiles`` count. ``cache`` is the
-    response cache, if there is one.
+    response cache, if there is one. Unless ``enabled`` none of the settings counts, nothing is
+    told of the machine, and of models only what does not happen in their instances; ``cpu`` is
+    for what is told of the CPU.
     """
 
     def __init__(
@@ -94,8 +98,12 @@ class ServerMetrics:
         config: Mapping[str, str] | None = None,
         cache: ResponseCache | None = None,
         log: Log | None = None,
+        *,
+        enabled: bool = True,
+        cpu: bool = True,
     ) -> None:
-        config = config or {}
+        config = config if config and enabled else {}
+        self._enabled = enabled
         self._metrics = metrics
         self._cache = cache
         self._lock = threading.Lock()
@@ -111,7 +119,9 @@ class ServerMetrics:
         self._gauges = {
             name: family.add({}, None)
             for name, family in self._families.items()
-            if name not in (_PENDING, _LOAD_TIME)
+            if name in _CACHE_GAUGES
+            or (enabled and name in _PINNED)
+            or (enabled and cpu and name in _PER_CPU)
         }
         self._last_cpu = _cpu_times()
 
@@ -202,6 +212,14 @@ class ServerMetrics:
         if not self._with_counters:
             # A defect of the server (``IncrementCounter``): without latencies it counts nothing.
             counters, failures = [], []
+        elif not self._enabled:
+            # Instances tell nobody (core ``src/backend_model_instance.cc``), queues and caches do.
+            counters = [
+                {"nv_inference_request_success": counter["nv_cache_num_hits_per_model"]}
+                | {name: counter[name] for name in _CACHE}
+                for counter in counters
+            ]
+            failures = [{**failed, FailureReason.BACKEND: 0} for failed in failures]
         if series.numbers:
             for name, number in series.numbers.items():
                 number.overwrite(sum(counter.get(name, 0) for counter in counters))
@@ -212,6 +230,8 @@ class ServerMetrics:
             number.overwrite(series.failed[reason] + sum(failed[reason] for failed in failures))
 
     def _update_machine(self) -> None:
+        if _CPU not in self._gauges:
+            return
         now = _cpu_times()
         busy, idle = now.busy - self._last_cpu.busy, now.idle - self._last_cpu.idle
         if busy + idle > 0:

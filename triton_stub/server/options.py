@@ -6,28 +6,32 @@ Names and defaults are those of NVIDIA's in-process API (core,
 
 from __future__ import annotations
 
+import difflib
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
+from triton_stub.core.clock import Clock
+from triton_stub.core.host import Isolation
 from triton_stub.core.log import LogSettings
 from triton_stub.errors import InvalidArgumentError, UnsupportedFeatureError
 from triton_stub.server.enums import InstanceGroupKind, LogFormat, ModelControlMode, RateLimitMode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TextIO
-
-    from triton_stub.core.clock import Clock
-    from triton_stub.core.host import Isolation
 
     Folder = str | os.PathLike[str]
 
 _Mode = TypeVar("_Mode", bound=IntEnum)
 
 BACKENDS = "/opt/tritonserver/backends"
+ISOLATIONS = get_args(Isolation)
 
 
 @dataclass(slots=True)
@@ -66,16 +70,16 @@ class Options:
 
     No effect have: what is for GPUs and for memory pools, the numbers of threads,
     ``model_load_retry_count``, ``cache_directory``, ``repo_agent_directory``, ``host_policies``,
-    ``backend_configuration``, ``rate_limiter_resources``, whether and how often there are metrics,
-    and of their configuration all but ``{"": {…}}`` with ``counter_latencies``,
+    ``backend_configuration``, ``rate_limiter_resources``, how often metrics are read (whenever
+    somebody looks), and of their configuration all but ``{"": {…}}`` with ``counter_latencies``,
     ``summary_latencies`` and ``summary_quantiles``.
 
     ``trace_config`` has the settings of ``--trace-config``, by their names: ``level`` (or several
     of them), ``rate``, ``count``, ``file`` and ``log-frequency``. Requests over HTTP are traced.
 
-    No model keeps a program from going on, or from ending. Seconds, and None for ever, as on the
-    server: ``load_timeout`` for a model to load, ``response_timeout`` for each response to a
-    request, ``exit_timeout`` for all models to finish what they do when they are unloaded. What
+    No model keeps a program from going on, or from ending. In seconds: ``load_timeout`` for a model
+    to load, ``response_timeout`` for each response to a request, both with None for ever, as on the
+    server; ``exit_timeout`` for all models to finish what they do when they are unloaded. What
     takes longer is an error, or in the end a line of the log, that says where the model blocks.
 
     ``isolation="process"`` runs each instance in a process of its own; ``clock`` is a
@@ -132,6 +136,27 @@ class Options:
             raise TypeError(f"server_id: expected a str, got {self.server_id!r}")
         self.repositories()
         _ = self.control_mode, self.rate_limited
+        if isinstance(self.startup_models, str):
+            raise TypeError(
+                f"startup_models: expected a list of names, got the text {self.startup_models!r}"
+            )
+        if self.isolation not in ISOLATIONS:
+            names = ", ".join(map(repr, ISOLATIONS))
+            raise TypeError(f"isolation: expected one of {names}; got {self.isolation!r}")
+        if self.clock is not None and not isinstance(self.clock, Clock):
+            raise TypeError(
+                "clock: expected a ManualClock, such as triton_stub.ManualClock(), or None; got "
+                f"{self.clock!r}"
+            )
+        for name, config in {"": self.cache_config, **_items(self.cache_config)}.items():
+            if not isinstance(config, Mapping):
+                of = f" of '{name}'" if name else ""
+                raise TypeError(
+                    f"cache_config{of}: expected a mapping, such as "
+                    f'{{"local": {{"size": 1_000_000}}}}; got {self.cache_config!r}'
+                )
+        for option in ("load_timeout", "response_timeout", "exit_timeout"):
+            _check_seconds(option, getattr(self, option), for_ever=option != "exit_timeout")
         if self.model_namespacing:
             raise UnsupportedFeatureError(
                 "model_namespacing: models of one name in several repositories are not imitated "
@@ -184,6 +209,32 @@ class Options:
         info = verbose or self.log_info
         warn = info or self.log_warn
         return "I" * info + "W" * warn + "E" * (warn or self.log_error)
+
+
+def unknown(names: Iterable[str]) -> str:
+    """What is wrong with options of these names; an empty text if nothing is."""
+    known = [field.name for field in fields(Options)]
+    told = []
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            told.append(f"{name!r} (did you mean {near[0]!r}?)" if near else repr(name))
+    return f"a server has no option {', '.join(told)}; see triton_stub.Options" if told else ""
+
+
+def _items(given: Any) -> dict[str, Any]:
+    return dict(given) if isinstance(given, Mapping) else {}
+
+
+def _check_seconds(option: str, given: object, *, for_ever: bool) -> None:
+    if given is None and for_ever:
+        return
+    is_number = isinstance(given, Real) and not isinstance(given, bool)
+    if not (is_number and 0 <= given <= threading.TIMEOUT_MAX):  # type: ignore[operator]
+        none = ", or None for ever" if for_ever else ""
+        raise TypeError(
+            f"{option}: expected seconds, from 0 to {threading.TIMEOUT_MAX:g}{none}; got {given!r}"
+        )
 
 
 def _member(kind: type[_Mode], option: str, given: object) -> _Mode:

@@ -26,7 +26,7 @@ from triton_stub.server.enums import MetricFormat, ModelControlMode
 from triton_stub.server.index import ModelDictionary, names_of_models
 from triton_stub.server.metrics import REGISTRY
 from triton_stub.server.model import Model
-from triton_stub.server.options import Options
+from triton_stub.server.options import Options, unknown
 from triton_stub.server.ports import Ports
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Server:
         options: Options | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         **keywords: Any,
     ) -> None:
+        if wrong := unknown(keywords):
+            raise TypeError(wrong)
         if isinstance(options, Options):
             if keywords:
                 raise TypeError(f"got Options, and {', '.join(keywords)} besides; set them there")
@@ -129,6 +131,8 @@ class Server:
             cache_config=options.cache_config,
             backend_directory=Path(options.backend_directory),
             rate_limited=options.rate_limited,
+            metrics=options.metrics,
+            cpu_metrics=options.cpu_metrics,
             metrics_config=options.metrics_configuration.get(""),
             trace_settings=trace_settings.from_config(options.trace_config),
         )
@@ -203,7 +207,8 @@ class Server:
     def metrics(self, metric_format: MetricFormat = MetricFormat.PROMETHEUS) -> str:
         """The metrics of the models, in Prometheus' text format, as the server prints them.
 
-        ``prometheus_client.parser.text_string_to_metric_families`` reads it.
+        ``prometheus_client.parser.text_string_to_metric_families`` reads it. Without
+        ``Options.metrics`` no executions count, and nothing is told of the machine.
         """
         self._check_started()
         if metric_format is not MetricFormat.PROMETHEUS:
@@ -377,7 +382,10 @@ class Server:
     def _check_started(self) -> None:
         if not self._started:
             error = InferenceError("Server not started", StatusCode.INVALID_ARG)
-            error.add_note("use `with Server(...) as server`, or call start()")
+            error.add_note(
+                "it has not been started, or is stopped: use `with Server(...) as server`, or call "
+                "start()"
+            )
             raise error
 
     def _check_live(self) -> None:
