@@ -1,6 +1,7 @@
 """``Server`` and ``Model``: the face that everybody else uses."""
 
 import io
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -90,6 +91,14 @@ def test_a_server_may_be_started_again(repository):
         with server:
             assert server.model("model")(IN=ONE)["OUT"].tolist() == [[2]]
             assert server.statistics()["model_stats"][0]["inference_count"] == 1
+
+
+def test_a_configuration_that_is_no_text_is_refused(repository):
+    with (
+        Server(repository, model_control_mode="explicit") as server,
+        pytest.raises(TypeError, match="'config': expected a str"),
+    ):
+        server.load("model", {"config": {}})
 
 
 @pytest.mark.parametrize("call", ["load", "unload", "find", "statistics"])
@@ -392,6 +401,31 @@ def test_infer_raises_or_returns_an_error(server):
 def test_infer_refuses_at_once(server):
     with pytest.raises(InferenceError, match="unexpected inference input"):
         server.model("model").infer(inputs={"NO": ONE})
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda model: model(ONE), 'such as {"IN": array}; got ndarray'),
+        (lambda model: model.send([ONE]), 'such as {"IN": array}; got list'),
+        (lambda model: model.infer(inputs=[ONE]), 'such as inputs={"IN": array}; got list'),
+        (lambda model: model.execute({"IN": ONE}), 'such as [{"IN": array}]; got one mapping'),
+        (lambda model: model.execute([ONE]), 'such as {"IN": array}; got ndarray'),
+    ],
+)
+def test_inputs_that_have_no_names(server, call, told):
+    with pytest.raises(TypeError, match=re.escape(told)):
+        call(server.model("model"))
+
+
+def test_who_asks_a_stopped_server_is_told_how_to_start_it(repository):
+    with Server(repository) as server:
+        model = server.model("model")
+    with pytest.raises(InferenceError, match="Server not started") as caught:
+        model(IN=ONE)
+    assert caught.value.__notes__ == [
+        "it has not been started, or is stopped: use `with Server(...) as server`, or call start()"
+    ]
 
 
 def test_execute_is_one_call(server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import config as model_config
@@ -17,7 +18,7 @@ from triton_stub.server.request import InferenceRequest
 from triton_stub.server.response import Answers, AsyncResponseIterator, ResponseIterator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from triton_stub.core.model import ServedModel
     from triton_stub.core.responses import Responses
@@ -66,7 +67,7 @@ class Model:
         InferenceError on an error response, with the exception of the model as its cause.
         """
         request = self._request(
-            {**(inputs or {}), **tensors},
+            {**({} if inputs is None else self._checked(inputs)), **tensors},
             requested_outputs=outputs,
             request_id=request_id,
             parameters=parameters or {},
@@ -155,6 +156,11 @@ class Model:
         Each request is a mapping of input names to arrays. The list that comes back has a
         Result, or the InferenceError that answers it, for each.
         """
+        if isinstance(requests, Mapping):
+            raise TypeError(
+                f"requests to model '{self.name}': expected a list of mappings, one for each "
+                'request, such as [{"IN": array}]; got one mapping'
+            )
         model = self._find()
         model.check_waiting()
         answers = model.submit_batch([self._request(inputs) for inputs in requests])
@@ -223,8 +229,18 @@ class Model:
         return core_request.InferenceRequest(
             model_name=self.name,
             model_version=self.version,
-            inputs=[Tensor.from_numpy(name, array) for name, array in inputs.items()],
+            inputs=[
+                Tensor.from_numpy(name, array) for name, array in self._checked(inputs).items()
+            ],
             **fields,
+        )
+
+    def _checked(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if isinstance(inputs, Mapping):
+            return inputs
+        raise TypeError(
+            f"inputs of model '{self.name}': expected arrays by the names of inputs, such as "
+            f'{{"IN": array}}; got {type(inputs).__name__}'
         )
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ Source of rules and texts: core, ``python/tritonserver/_api/_request.py``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,11 @@ class InferenceRequest:
 
     def to_core(self) -> core_request.InferenceRequest:
         """The request as it goes to the model, with memory of its own."""
+        if not isinstance(self.inputs, Mapping):
+            raise TypeError(
+                'inputs: expected arrays by the names of inputs, such as inputs={"IN": array}; got '
+                f"{type(self.inputs).__name__}"
+            )
         for name, value in self.parameters.items():
             if type(value) not in _PARAMETERS:
                 raise InvalidArgumentError(

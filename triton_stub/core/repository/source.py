@@ -124,6 +124,11 @@ def written(name: str, parameters: LoadParameters, *, strict: bool) -> ModelSour
 def _override(parameters: LoadParameters) -> str:
     """The configuration that comes with the request, as JSON; "" if none does."""
     for name, value in parameters.items():
+        if type(value) not in _TYPES:
+            raise TypeError(
+                f"load parameter '{name}': expected a str, such as json.dumps(config), bytes, an "
+                f"int or a bool; got {value!r}"
+            )
         if name == "config" and isinstance(value, str):
             return value
         if not name.startswith(_FILE):
