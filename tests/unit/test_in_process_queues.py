@@ -67,6 +67,16 @@ def test_what_cannot_be_read_ends_the_queue(echo):
     assert response.final
 
 
+def test_a_queue_without_room(counts):
+    responses: queue.Queue = queue.Queue(maxsize=2)
+    iterator = counts.infer(inputs=count(3), response_queue=responses)
+    assert [next(iterator).final, next(iterator).final] == [False, False]
+    with pytest.raises(tritonserver.InvalidArgumentError, match="full, with 2 responses"):
+        next(iterator)
+    assert list(iterator) == []
+    assert responses.qsize() == 2
+
+
 def test_a_queue_of_the_wrong_kind_is_refused(echo):
     text = refused(
         tritonserver.InvalidArgumentError, echo.infer, inputs={}, response_queue=asyncio.Queue()
@@ -131,6 +141,18 @@ def test_async_queue(echo):
         return got, again, responses.empty()
 
     assert asyncio.run(ask()) == ({"0", "1"}, ["0", "1"], True)
+
+
+def test_an_async_queue_without_room(counts):
+    async def ask():
+        responses: asyncio.Queue = asyncio.Queue(maxsize=1)
+        iterator = counts.async_infer(inputs=count(2), response_queue=responses)
+        assert not (await anext(iterator)).final
+        with pytest.raises(tritonserver.InvalidArgumentError, match="full, with 1 responses"):
+            await anext(iterator)
+        return await collected(iterator)
+
+    assert asyncio.run(ask()) == []
 
 
 def test_an_async_queue_needs_an_event_loop(echo):

@@ -142,8 +142,10 @@ def test_a_server_needs_a_repository(given):
     assert "must be specified" in refused(tritonserver.InvalidArgumentError, server.start)
 
 
-def test_a_repository_that_is_not_there(tmp_path):
-    server = tritonserver.Server(model_repository=str(tmp_path / "foo"))
+@pytest.mark.parametrize("exit_on_error", [True, False])
+def test_a_repository_that_is_not_there(tmp_path, exit_on_error):
+    options = tritonserver.Options(str(tmp_path / "foo"), exit_on_error=exit_on_error)
+    server = tritonserver.Server(options)
     assert "foo" in refused(tritonserver.InternalError, server.start)
 
 

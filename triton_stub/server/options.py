@@ -58,8 +58,9 @@ class Options:
 
     Of ``startup_models`` the server takes notice with ``ModelControlMode.EXPLICIT`` alone.
     With ``exit_on_error=False`` models that fail to load are left out, and ``Server.load_errors``
-    tells why. With ``strict_model_config`` models do not complete their configuration
-    (``--disable-auto-complete-config``). ``cache_config`` turns response caches on, such as
+    tells why; a repository that cannot be read is an error all the same, where the real server
+    starts and never gets live. With ``strict_model_config`` models do not complete their
+    configuration (``--disable-auto-complete-config``). ``cache_config`` turns response caches on, such as
     ``{"local": {"size": 1_000_000}}`` (bytes). ``backend_directory`` has backends that are
     written in Python, a folder each.
 

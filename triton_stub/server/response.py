@@ -8,10 +8,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Full, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
-from triton_stub.errors import AlreadyExistsError, InferenceError, StatusCode, TritonError
+from triton_stub.errors import (
+    AlreadyExistsError,
+    InferenceError,
+    InvalidArgumentError,
+    StatusCode,
+    TritonError,
+)
 from triton_stub.server.tensor import Tensor, from_core
 
 if TYPE_CHECKING:
@@ -28,7 +34,8 @@ class InferenceResponse:
     """One response: tensors by name, or an error.
 
     ``model`` is the version that answers. The last response to a request is ``final``; that of a
-    decoupled model may be empty. ``error`` has the response in its ``args``, behind the text.
+    decoupled model may be empty. ``error`` has the response in its ``args``, behind the text; its
+    ``str()`` is the text alone, and not all ``args`` as in NVIDIA's API.
     """
 
     model: Model
@@ -198,9 +205,7 @@ def _copy(answers: Answers, *queues: SimpleQueue[Any]) -> None:
             response = answers.get()
         except TritonError as error:
             response = answers.failed(error)
-        for queue in queues:
-            queue.put(response)
-        final = response.final
+        final = _put(answers, response, *queues)
 
 
 async def _copy_async(answers: Answers, *queues: asyncio.Queue[Any]) -> None:
@@ -210,6 +215,24 @@ async def _copy_async(answers: Answers, *queues: asyncio.Queue[Any]) -> None:
             response = await answers.get_async()
         except TritonError as error:
             response = answers.failed(error)
-        for queue in queues:
-            await queue.put(response)
-        final = response.final
+        final = _put(answers, response, *queues)
+
+
+def _put(
+    answers: Answers,
+    response: InferenceResponse,
+    given: SimpleQueue[Any] | asyncio.Queue[Any],
+    copies: SimpleQueue[InferenceResponse] | asyncio.Queue[InferenceResponse],
+) -> bool:
+    """Put a response into both queues; True if nothing follows it."""
+    try:
+        given.put_nowait(response)
+    except (Full, asyncio.QueueFull):
+        text = (
+            f"the response_queue is full, with {given.qsize()} responses. NVIDIA's API does not "
+            "wait for room: this response and all that follow are lost, and who iterates over them "
+            "waits for ever. Give it a queue without a limit"
+        )
+        response = answers.failed(InvalidArgumentError(text))
+    copies.put_nowait(response)
+    return response.final
