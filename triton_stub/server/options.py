@@ -60,8 +60,8 @@ class Options:
     With ``exit_on_error=False`` models that fail to load are left out, and ``Server.load_errors``
     tells why; a repository that cannot be read is an error all the same, where the real server
     starts and never gets live. With ``strict_model_config`` models do not complete their
-    configuration (``--disable-auto-complete-config``). ``cache_config`` turns response caches on, such as
-    ``{"local": {"size": 1_000_000}}`` (bytes). ``backend_directory`` has backends that are
+    configuration (``--disable-auto-complete-config``). ``cache_config`` turns response caches on,
+    such as ``{"local": {"size": 1_000_000}}`` (bytes). ``backend_directory`` has backends that are
     written in Python, a folder each.
 
     The log goes to ``log_file``, or else to the standard error stream, as far as ``log_info``,
