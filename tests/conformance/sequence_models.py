@@ -141,6 +141,8 @@ MODELS = {
     "oldest_instances": batching(OLDEST, rows=3, instances=2),
     # Sequences that are soon forgotten.
     "idle": batching(rows=1, idle=SOON),
+    # A number that is meant for ever: as one with a sign it is -1.
+    "idle_at_once": batching(rows=1, idle=f"max_sequence_idle_microseconds: {2**64 - 1}"),
     "oldest_idle": batching(OLDEST.replace("2", "1"), rows=1, idle=SOON),
     # Who waits for whom.
     "patient": batching(

@@ -215,11 +215,12 @@ def test_an_idle_sequence_is_forgotten(both: Engines, model: str) -> None:
 
 
 @pytest.mark.rule("4.6-idle")
-def test_an_idle_sequence_is_forgotten_by_itself(both: Engines) -> None:
+@pytest.mark.parametrize("model", ["idle", "idle_at_once"])
+def test_an_idle_sequence_is_forgotten_by_itself(both: Engines, model: str) -> None:
     def body(engine: Engine) -> Any:
-        told = answers(engine, "idle", (7, "start"))
+        told = answers(engine, model, (7, "start"))
         time.sleep(1)
-        return told + answers(engine, "idle", (7, ""))
+        return told + answers(engine, model, (7, ""))
 
     assert "START flag" in both.same(body)[1]["error"]
 

@@ -72,6 +72,19 @@ def test_an_iterative_request_that_is_cancelled_and_answered_keeps_its_slot_unti
     assert names(watched.next()) == ["b"]
 
 
+@pytest.mark.parametrize(("idle", "is_forgotten"), [(2**63 - 1, False), (2**63, True)])
+def test_a_number_that_is_to_mean_never_may_mean_at_once(idle, is_forgotten):
+    watched = Watched(f"sequence_batching {{ max_sequence_idle_microseconds: {idle} }}")
+    watched.send(7, "a", START)
+    assert watched.run() == ["a"]
+    if is_forgotten:
+        with pytest.raises(InferenceError, match="must specify the START flag"):
+            watched.send(7, "b")
+    else:
+        watched.send(7, "b")
+        assert watched.run() == ["b"]
+
+
 @pytest.mark.parametrize("scheduling", [DIRECT, OLDEST])
 def test_an_idle_sequence_is_forgotten_and_its_slot_is_free(scheduling):
     watched = Watched(scheduling.replace("2", "1"), max_batch_size=1)

@@ -7,6 +7,7 @@ become a batch is up to a strategy, ``sequence_direct`` or ``sequence_oldest``.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -59,7 +60,9 @@ class SequenceBatcher(Holding):
         self._clock = clock or Clock()
         self._drop = drop
         self._note = note
-        self._idle_ns: int = batching.max_sequence_idle_microseconds * 1000
+        # With a sign, as the server takes it: from half of the numbers on, nothing is waited for.
+        idle = ctypes.c_int64(batching.max_sequence_idle_microseconds).value
+        self._idle_ns: int = idle * 1000
         self._is_oldest: bool = batching.HasField("oldest")
         count = batching.oldest.max_candidate_sequences or max(1, config.max_batch_size)
         self._extras = Extras(config)
