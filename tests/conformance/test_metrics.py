@@ -426,6 +426,8 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalEngines]:
     for name, body in LIVES.items():
         config = CONFIG + "instance_group { count: 2 }" if name == "many" else CONFIG
         write_models(repository, {name: (LIFE + body).replace("NAME", name)}, config)
+    cached = CONFIG + "response_cache { enable: true }"
+    write_models(repository, {"cached": (LIFE + INITIALIZE).replace("NAME", "cached")}, cached)
     with MortalEngines(repository, []) as both:
         yield both
 
@@ -462,6 +464,16 @@ def test_a_model_that_is_loaded_again_goes_on_counting(lives: MortalEngines) -> 
         return [*told, page_of(engine, "reloaded")]
 
     lives.same(live)
+
+
+@pytest.mark.rule("4.16-cache-families")
+def test_the_cache_of_a_model_on_a_server_without(lives: MortalEngines) -> None:
+    def series(engine: Engine) -> list[str]:
+        control(engine, "load", "cached")
+        engine.infer("cached", IN=IN)
+        return [line for line in engine.metrics().splitlines() if line.startswith("nv_cache")]
+
+    assert len(lives.same(series)) == 4
 
 
 TOO_EARLY = {

@@ -45,7 +45,7 @@ class ServedModel(ABC):
 
     def show_metrics(self) -> None:
         """Have the page of metrics show what the model counts, from its loading on."""
-        cached = self.config.response_cache.enable and self._server.cache is not None
+        cached: bool = self.config.response_cache.enable
         self._server.own_metrics.add(self.config, self.version, self.statistics, cached=cached)
 
     def traced(self, pending: Pending) -> Pending:
