@@ -15,6 +15,7 @@ import pytest
 from broken_models import both_engines, reasons, write_models
 from comparing import Engines, outcome
 from mortal import unloaded, wait_until
+from observed import counted, settled, statistics
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.stub import StubEngine
@@ -76,7 +77,7 @@ AT_LOAD = {
     "at_initialize": HEAD + "    def initialize(self, args):\n        os.abort()\n",
 }
 LAST_WORDS = HEAD + "    def finalize(self):\n        os._exit(1)\n" + EXECUTE
-SINGLE = [*DEATHS, "own", "again"]
+SINGLE = [*DEATHS, "own", "again", "counted"]
 LOADED = [*SINGLE, "last_words", "two", "pair", "stream", "kept"]
 
 
@@ -147,9 +148,12 @@ def test_modules_are_those_of_the_process(engines: Engines, code: str) -> None:
 
 @pytest.mark.rule("4.15-pool")
 def test_a_pool_runs_functions_of_the_model(engines: Engines) -> None:
+    # Without terminate(), which needs SIGTERM: neither engine's processes end of that.
     code = """
-        with multiprocessing.get_context("fork").Pool(2) as pool:
-            doubled = pool.map(double, [1, 2, 3])
+        pool = multiprocessing.get_context("fork").Pool(2)
+        doubled = pool.map(double, [1, 2, 3])
+        pool.close()
+        pool.join()
         doubled
     """
     assert engines.same(lambda engine: ask(engine, "own", code)) == "[2, 4, 6]"
@@ -222,6 +226,23 @@ def test_a_process_that_dies_is_not_healthy_any_more(engines: Engines) -> None:
     for name, answers in zip(DEATHS, told, strict=True):
         assert answers == [{"error": f"Stub process '{name}_0' is not healthy.", "status": 500}] * 2
     assert others == "others go on"
+
+
+@pytest.mark.rule("4.15-crash-counted")
+def test_what_is_counted_of_a_process_that_dies(engines: Engines) -> None:
+    def body(engine: Engine) -> Any:
+        codes = ["1", "os._exit(1)", "1"]
+        return [outcome(lambda engine, code=code: ask(engine, "counted", code), engine)  # type: ignore[misc]
+                for code in codes]  # fmt: skip
+
+    def counts(engine: Engine) -> Any:
+        ours = {key: count for key, count in counted(engine).items() if "counted" in str(key)}
+        return statistics(engine, "counted")["model_stats"], ours
+
+    engines.same(body)
+    (row,), _ = settled(engines, counts)
+    assert row["execution_count"] == 1
+    assert row["inference_stats"]["fail"] == {"count": 2}
 
 
 @pytest.mark.rule("4.15-crash-pair")

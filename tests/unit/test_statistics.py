@@ -10,10 +10,10 @@ from triton_stub.core.statistics import BatchTimes, FailureReason, Statistics
 TIMES = BatchTimes(start=100, infer_start=110, infer_end=140, end=145)
 
 
-def counted(*calls, success=True):
+def counted(*calls, **how):
     statistics = Statistics()
     for requests in calls:
-        statistics.count(requests, TIMES, success=success)
+        statistics.count(requests, TIMES, **{"success": True, **how})
     return statistics.to_dict()
 
 
@@ -52,6 +52,13 @@ def test_a_call_that_fails_is_an_execution_without_inferences():
     stats = counts["inference_stats"]
     assert stats.pop("fail") == {"count": 2, "ns": (145 - 50) + (145 - 70)}
     assert all(duration["count"] == 0 for duration in stats.values())
+
+
+def test_a_call_that_never_came_back_is_no_execution():
+    counts = counted([(2, 50), (1, 70)], success=False, lost=True)
+    assert counts["execution_count"] == counts["last_inference"] == 0
+    assert counts["batch_stats"] == []
+    assert counts["inference_stats"]["fail"] == {"count": 2, "ns": (145 - 50) + (145 - 70)}
 
 
 def test_batches_are_listed_by_their_rows():

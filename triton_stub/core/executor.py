@@ -42,6 +42,7 @@ class Execution:
         infer_end: when it came back, both of the clock of the server.
         rescheduled: the senders of requests that are to be executed again.
         success: False if ``execute`` failed.
+        lost: True if the model was not there any more, or did not come back.
     """
 
     answers: Sequence[InferenceResponse | None]
@@ -49,6 +50,7 @@ class Execution:
     infer_end: int
     rescheduled: Mapping[Pending, Sender] = field(default_factory=dict)
     success: bool = True
+    lost: bool = False
 
 
 class Executor(Protocol):

@@ -91,6 +91,7 @@ class _Execution(NamedTuple):
     times: BatchTimes
     success: bool
     null_rows: int
+    lost: bool
 
 
 class Statistics:
@@ -126,15 +127,18 @@ class Statistics:
         *,
         success: bool,
         null_rows: int = 0,
+        lost: bool = False,
     ) -> None:
         """Count one call of ``execute``.
 
         ``requests`` are batch size (at least 1) and time of arrival of each; ``success`` is
         False if the call failed as a whole.
-        ``null_rows`` are those of requests that only fill gaps.
+        ``null_rows`` are those of requests that only fill gaps. With ``lost``, because the model's
+        process is gone, the requests have failed, and there was no execution (python_backend
+        ``src/python_be.cc``: ``SetBatchStatistics`` comes after the answer of the process).
         """
         self._executions.append(
-            _Execution(time.time_ns() // 1_000_000, requests, times, success, null_rows)
+            _Execution(time.time_ns() // 1_000_000, requests, times, success, null_rows, lost)
         )
         if len(self._executions) > _MANY:
             with self._lock:
@@ -211,11 +215,12 @@ class Statistics:
             self._add(self._executions.popleft())
 
     def _add(self, execution: _Execution) -> None:
-        ended_ms, requests, times, success, null_rows = execution
+        ended_ms, requests, times, success, null_rows, lost = execution
         rows = sum(batch_size for batch_size, _ in requests)
-        self._last_inference_ms = ended_ms
-        self._execution_count += 1
-        self._by_batch_size.setdefault(rows + null_rows, _Compute()).add(times)
+        if not lost:
+            self._last_inference_ms = ended_ms
+            self._execution_count += 1
+            self._by_batch_size.setdefault(rows + null_rows, _Compute()).add(times)
         for _, enqueued in requests:
             if not success:
                 self._count_failure(times.end - enqueued, FailureReason.BACKEND)
