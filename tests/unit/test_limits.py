@@ -499,6 +499,8 @@ def test_pytest_refuses_a_limit_that_is_none(project):
     pytester.makeini("[pytest]\ntriton_timeout = soon")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=CAP)
     result.stderr.fnmatch_lines(["*ini option triton_timeout = soon: expected a number of seconds"])
+    result = pytester.runpytest_subprocess("--triton-timeout=-1", timeout=CAP)
+    result.stderr.fnmatch_lines(["*--triton-timeout=-1.0: expected a number of seconds"])
 
 
 @pytest.mark.parametrize("where", ["initialize", "execute", "finalize"])

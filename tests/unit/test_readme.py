@@ -55,6 +55,25 @@ class TritonPythonModel:
         print(array.size, "numbers")
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", array)])]
 """
+ADDS_UP = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.totals = {}
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            before = 0 if request.flags() & 1 else self.totals[request.correlation_id()]
+            total = self.totals[request.correlation_id()] = (
+                before + request.inputs()[0].as_numpy()
+            )
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUT", total)]))
+        return responses
+"""
 STUCK = """
 import time
 
@@ -142,6 +161,22 @@ def test_which_requests_go_together(
         config = pytester.path / "models" / name / "config.pbtxt"
         config.write_text(config.read_text().replace("{ }", f"{{ {policy} }}", 1))
     (tests,) = (block for block in blocks("python") if "ManualClock" in block)
+    pytester.makepyfile(tests)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=tests.count("def test_"))
+
+
+def test_sequences_and_models_that_come_and_go(
+    pytester: pytest.Pytester, write_model: Callable[..., None]
+) -> None:
+    for name in ("my_model", "adds_up"):
+        write_model(f"models/{name}", 4, input="IN", output="OUT", dims="[ 4 ]")
+    folder = pytester.path / "models" / "adds_up"
+    config = (folder / "config.pbtxt").read_text()
+    (folder / "config.pbtxt").write_text(config.replace("dynamic_batching", "sequence_batching", 1))
+    (folder / "1" / "model.py").write_text(ADDS_UP)
+    pytester.makeini("[pytest]\ntriton_repository = models")
+    (tests,) = (block for block in blocks("python") if "sequence_start" in block)
     pytester.makepyfile(tests)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=tests.count("def test_"))

@@ -408,7 +408,7 @@ def test_infer_refuses_at_once(server):
     [
         (lambda model: model(ONE), 'such as {"IN": array}; got ndarray'),
         (lambda model: model.send([ONE]), 'such as {"IN": array}; got list'),
-        (lambda model: model.infer(inputs=[ONE]), 'such as inputs={"IN": array}; got list'),
+        (lambda model: model.infer(inputs=[ONE]), 'such as {"IN": array}; got list'),
         (lambda model: model.execute({"IN": ONE}), 'such as [{"IN": array}]; got one mapping'),
         (lambda model: model.execute([ONE]), 'such as {"IN": array}; got ndarray'),
     ],

@@ -173,6 +173,16 @@ def test_it_answers_as_its_http_port_does(engine, over_http, body):
     assert outcome(lambda: body(engine)) == outcome(lambda: body(over_http))
 
 
+@pytest.mark.parametrize("inputs", [X, [X], []])
+def test_inputs_have_names(engine, over_http, inputs):
+    told = r'such as \{"IN": array\}; got (ndarray|list)'
+    for each in (engine, over_http):
+        with pytest.raises(TypeError, match=told):
+            each.infer("good", inputs)
+    with pytest.raises(TypeError, match=told):
+        list(engine.stream("good", inputs))
+
+
 @pytest.mark.parametrize("version", ["x", "-1", "1.0", " 1"])
 def test_a_version_that_is_no_number(engine, version):
     with pytest.raises(InferenceError, match="expected a whole number such as '1'"):

@@ -13,6 +13,7 @@ from triton_stub.core.result import Result
 from triton_stub.engines import grpc_stream
 from triton_stub.engines.inputs import to_input
 from triton_stub.errors import InferenceError, ServerError, StatusCode
+from triton_stub.server.request import by_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -89,7 +90,7 @@ class HttpEngine:
         """See :meth:`triton_stub.engines.engine.Engine.infer`."""
         sent = [
             to_input(InferInput, name, array)
-            for name, array in {**(inputs or {}), **tensors}.items()
+            for name, array in {**by_name({} if inputs is None else inputs), **tensors}.items()
         ]
         wanted = [InferRequestedOutput(name) for name in outputs or ()]
         try:
@@ -150,7 +151,7 @@ class HttpEngine:
         yield from grpc_stream.responses(
             self.grpc_url,
             model_name,
-            {**(inputs or {}), **tensors},
+            {**by_name({} if inputs is None else inputs), **tensors},
             timeout=self._timeout,
             model_version=model_version,
             outputs=outputs or (),

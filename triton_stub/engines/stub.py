@@ -12,6 +12,7 @@ from tritonclient.utils import (
 from triton_stub.core.repository.repository import NEWEST
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.server import Model, Server
+from triton_stub.server.request import by_name
 
 if TYPE_CHECKING:
     import os
@@ -124,7 +125,7 @@ class StubEngine:
                 StatusCode.UNSUPPORTED,
             )
         return model(
-            {**(inputs or {}), **tensors},
+            {**by_name({} if inputs is None else inputs), **tensors},
             outputs=outputs or (),
             request_id=request_id,
             parameters=parameters,  # type: ignore[arg-type]  # checked by the server
@@ -157,7 +158,7 @@ class StubEngine:
             model = self.model(model_name, model_version)
             decoupled = self.server.find(model.name, model.version).decoupled
             responses = model.send(
-                {**(inputs or {}), **tensors},
+                {**by_name({} if inputs is None else inputs), **tensors},
                 requested_outputs=outputs or (),
                 request_id=request_id,
                 parameters=parameters or {},

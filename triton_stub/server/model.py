@@ -14,7 +14,7 @@ from triton_stub.core.request import Parameter, own_parameter
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, InvalidArgumentError, StatusCode
 from triton_stub.server.enums import ModelBatchFlag, ModelTxnPropertyFlag
-from triton_stub.server.request import InferenceRequest
+from triton_stub.server.request import InferenceRequest, by_name
 from triton_stub.server.response import Answers, AsyncResponseIterator, ResponseIterator
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Model:
         InferenceError on an error response, with the exception of the model as its cause.
         """
         request = self._request(
-            {**({} if inputs is None else self._checked(inputs)), **tensors},
+            {**({} if inputs is None else by_name(inputs)), **tensors},
             requested_outputs=outputs,
             request_id=request_id,
             parameters=parameters or {},
@@ -229,18 +229,8 @@ class Model:
         return core_request.InferenceRequest(
             model_name=self.name,
             model_version=self.version,
-            inputs=[
-                Tensor.from_numpy(name, array) for name, array in self._checked(inputs).items()
-            ],
+            inputs=[Tensor.from_numpy(name, array) for name, array in by_name(inputs).items()],
             **fields,
-        )
-
-    def _checked(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        if isinstance(inputs, Mapping):
-            return inputs
-        raise TypeError(
-            f"inputs of model '{self.name}': expected arrays by the names of inputs, such as "
-            f'{{"IN": array}}; got {type(inputs).__name__}'
         )
 
     def __repr__(self) -> str:

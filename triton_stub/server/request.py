@@ -49,11 +49,6 @@ class InferenceRequest:
 
     def to_core(self) -> core_request.InferenceRequest:
         """The request as it goes to the model, with memory of its own."""
-        if not isinstance(self.inputs, Mapping):
-            raise TypeError(
-                'inputs: expected arrays by the names of inputs, such as inputs={"IN": array}; got '
-                f"{type(self.inputs).__name__}"
-            )
         for name, value in self.parameters.items():
             if type(value) not in _PARAMETERS:
                 raise InvalidArgumentError(
@@ -63,7 +58,7 @@ class InferenceRequest:
             model_name=self.model.name,
             model_version=self.model.version,
             request_id=self.request_id or "",
-            inputs=[to_core(name, value) for name, value in self.inputs.items()],
+            inputs=[to_core(name, value) for name, value in by_name(self.inputs).items()],
             requested_outputs=self.requested_outputs,
             parameters={
                 name: core_request.own_parameter(name, value)
@@ -74,3 +69,13 @@ class InferenceRequest:
             priority=self.priority,
             timeout=self.timeout,
         )
+
+
+def by_name(inputs: Any) -> Mapping[str, Any]:
+    """The same; TypeError unless these are arrays by the names of inputs."""
+    if isinstance(inputs, Mapping):
+        return inputs
+    raise TypeError(
+        'inputs: expected arrays by the names of inputs, such as {"IN": array}; got '
+        f"{type(inputs).__name__}"
+    )

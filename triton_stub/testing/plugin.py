@@ -98,8 +98,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         spec = read_spec(metafunc.config, node.get_closest_marker("triton"), node.path.parent)
     except pytest.UsageError as error:
-        pytest.fail(f"{node.nodeid}: {error}", pytrace=False)
-    metafunc.parametrize("triton", [spec], ids=[pytest.HIDDEN_PARAM], indirect=True)
+        wrong = str(error)
+    else:
+        metafunc.parametrize("triton", [spec], ids=[pytest.HIDDEN_PARAM], indirect=True)
+        return
+    pytest.fail(f"{node.nodeid}: {wrong}", pytrace=False)  # out here, to be said only once
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

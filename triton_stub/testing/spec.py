@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -71,15 +73,15 @@ def _isolation(name: object, source: str) -> Isolation:
 def timeout(config: pytest.Config) -> float | None:
     """Seconds for each wait for a model; None if nobody says so. UsageError if it is no number."""
     option: float | None = config.getoption("triton_timeout")
-    if option is not None:
-        return option
     text = config.getini("triton_timeout")
-    try:
-        return float(text) if text else None
-    except ValueError:
-        raise pytest.UsageError(
-            f"ini option triton_timeout = {text}: expected a number of seconds"
-        ) from None
+    source = "--triton-timeout=" if option is not None else "ini option triton_timeout = "
+    given = text if option is None else option
+    if option is None and not text:
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 <= (seconds := float(given)) <= threading.TIMEOUT_MAX:
+            return seconds
+    raise pytest.UsageError(f"{source}{given}: expected a number of seconds")
 
 
 def read_spec(config: pytest.Config, mark: pytest.Mark | None, folder: Path) -> EngineSpec:
