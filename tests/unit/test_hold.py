@@ -82,6 +82,24 @@ def test_waiting_for_what_never_comes():
         held.wait(2, timeout=0)
 
 
+def test_nobody_waits_for_requests_that_are_not_collected_any_more(scheduler):
+    with scheduler.hold("model 'm'") as held:
+        scheduler.put(pending())
+    held.wait(1)
+    told = "model 'm' is not held any more, and 1 of 2 requests were queued while it was"
+    with pytest.raises(InferenceError, match=told):
+        held.wait(2)
+
+
+def test_who_waits_hears_of_the_end(scheduler):
+    held = scheduler.hold("model 'm'")
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(held.wait, 1, PATIENCE)
+        held.release()
+        with pytest.raises(InferenceError, match="is not held any more"):
+            waits.result(PATIENCE / 2)
+
+
 def test_whose_it_is():
     held, seen = Hold("model 'm'", lambda: None), []
     thread = threading.Thread(target=lambda: seen.append(held.is_own))

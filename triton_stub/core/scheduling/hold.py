@@ -29,6 +29,7 @@ class Hold:
         self._thread = threading.get_ident()
         self._grown = threading.Condition()
         self._count = 0
+        self._is_over = False
 
     @property
     def count(self) -> int:
@@ -47,9 +48,19 @@ class Hold:
             self._grown.notify_all()
 
     def wait(self, count: int, timeout: float = 30.0) -> None:
-        """Wait until so many requests are queued; TimeoutError after ``timeout`` seconds."""
+        """Wait until so many requests are queued; TimeoutError after ``timeout`` seconds.
+
+        InferenceError if the hold is released before: what comes then is executed at once.
+        """
         with self._grown:
-            if not self._grown.wait_for(lambda: self._count >= count, timeout):
+            self._grown.wait_for(lambda: self._count >= count or self._is_over, timeout)
+            if self._count < count and self._is_over:
+                raise InferenceError(
+                    f"{self._what} is not held any more, and {self._count} of {count} requests "
+                    "were queued while it was: wait before release(), or the end of the block",
+                    StatusCode.INVALID_ARG,
+                )
+            if self._count < count:
                 raise TimeoutError(
                     f"{self._count} of {count} requests are in the queue of {self._what} after "
                     f"{timeout:g} s. The others have not been sent, or were refused: a request "
@@ -60,6 +71,9 @@ class Hold:
     def release(self) -> None:
         """Let the requests go; nothing happens if they are gone already."""
         self._release()
+        with self._grown:
+            self._is_over = True
+            self._grown.notify_all()
 
     def __enter__(self) -> Self:
         return self
