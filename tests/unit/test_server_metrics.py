@@ -1,5 +1,7 @@
 """The server's own metrics."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +113,24 @@ def test_a_version_that_is_loaded_while_it_serves_goes_on_counting(metrics, stat
     assert numbers(metrics)["nv_inference_request_success", "m", "1"] == 3
 
 
+def test_of_versions_that_are_gone_nothing_is_kept_but_what_they_have_counted(metrics):
+    gone, statistics = [], Statistics()
+    metrics.add(config(), 1, statistics, cached=False)
+    for _ in range(3):
+        statistics.count([(2, 0)], TIMES, success=True)
+        statistics.count([(1, 0)], TIMES, success=False)
+        new = Statistics()
+        metrics.add(config(), 1, new, cached=False)
+        metrics.remove(statistics)
+        gone.append(weakref.ref(statistics))
+        statistics = new
+    page = numbers(metrics)
+    assert page["nv_inference_count", "m", "1"] == 6
+    assert page["nv_inference_request_failure", "m", "BACKEND", "1"] == 3
+    gc.collect()
+    assert [each() for each in gone[:2]] == [None, None]  # the last one may still be at work
+
+
 def test_of_a_version_that_is_gone_failures_are_left(metrics, statistics):
     statistics.count([(1, 0)], TIMES, success=True)
     statistics.count([(1, 0)], TIMES, success=False)
@@ -182,6 +202,17 @@ def test_metrics_that_are_turned_off():
         ("nv_cache_num_misses_per_model", "m", "1"): 1,
         ("nv_cache_miss_duration_per_model", "m", "1"): 4,
     }
+
+
+def test_failures_that_nobody_is_told_of_are_not_told_later():
+    metrics, counters = ServerMetrics(Metrics(), enabled=False), Statistics()
+    metrics.add(config(), 1, counters, cached=False)
+    counters.count([(2, 50_000)], TIMES, success=False)
+    counters.count_failure(0, FailureReason.REJECTED)
+    metrics.remove(counters)
+    page = numbers(metrics)
+    assert page["nv_inference_request_failure", "m", "BACKEND", "1"] == 0
+    assert page["nv_inference_request_failure", "m", "REJECTED", "1"] == 1
 
 
 @pytest.mark.parametrize(

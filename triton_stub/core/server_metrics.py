@@ -7,6 +7,7 @@ Sources: core ``src/metrics.cc`` (names, texts and their order) and
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from triton_stub.core.summaries import Summaries, page, parse_quantiles
 from triton_stub.pb_utils.metrics import MetricKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from triton_stub.core.cache import ResponseCache
     from triton_stub.core.metrics import Family, Metrics, Series
@@ -141,6 +142,8 @@ class ServerMetrics:
                 self._show(series, cached=cached)
             statistics.summaries = series.summaries
             series.users.add(statistics)
+            # By now those are done that were gone before.
+            self._retire(series, [each for each in series.counted if each not in series.users])
             series.counted.append(statistics)
 
     def remove(self, statistics: Statistics) -> None:
@@ -197,37 +200,49 @@ class ServerMetrics:
 
     def _hide(self, series: _ModelSeries) -> None:
         self._update(series)
-        for statistics in series.counted if self._with_counters else ():
-            for reason, count in statistics.failures().items():
-                series.failed[reason] += count
-        series.counted.clear()
+        self._retire(series, series.counted[:])
+        series.past.clear()
         series.numbers.clear()
         series.summaries = None
         for family in series.families.values():
             family.close()
 
-    def _update(self, series: _ModelSeries) -> None:
-        counters = [statistics.counters() for statistics in series.counted]
-        failures = [statistics.failures() for statistics in series.counted]
+    def _retire(self, series: _ModelSeries, gone: Iterable[Statistics]) -> None:
+        for statistics in gone:
+            series.past.update(self._counters(statistics))
+            series.failed.update(self._failures(statistics))
+            series.counted.remove(statistics)
+
+    def _counters(self, statistics: Statistics) -> Mapping[str, int]:
+        # A defect of the server (``IncrementCounter``): without latencies it counts nothing.
         if not self._with_counters:
-            # A defect of the server (``IncrementCounter``): without latencies it counts nothing.
-            counters, failures = [], []
-        elif not self._enabled:
-            # Instances tell nobody (core ``src/backend_model_instance.cc``), queues and caches do.
-            counters = [
-                {"nv_inference_request_success": counter["nv_cache_num_hits_per_model"]}
-                | {name: counter[name] for name in _CACHE}
-                for counter in counters
-            ]
-            failures = [{**failed, FailureReason.BACKEND: 0} for failed in failures]
+            return {}
+        counters = statistics.counters()
+        if self._enabled:
+            return counters
+        # Instances tell nobody (core ``src/backend_model_instance.cc``), queues and caches do.
+        hits = counters["nv_cache_num_hits_per_model"]
+        return {"nv_inference_request_success": hits} | {name: counters[name] for name in _CACHE}
+
+    def _failures(self, statistics: Statistics) -> Mapping[FailureReason, int]:
+        if not self._with_counters:
+            return {}
+        failures = statistics.failures()
+        return failures if self._enabled else failures | {FailureReason.BACKEND: 0}
+
+    def _update(self, series: _ModelSeries) -> None:
+        counters, failed = series.past.copy(), series.failed.copy()
+        for statistics in series.counted:
+            counters.update(self._counters(statistics))
+            failed.update(self._failures(statistics))
         if series.numbers:
             for name, number in series.numbers.items():
-                number.overwrite(sum(counter.get(name, 0) for counter in counters))
+                number.overwrite(counters[name])
             waiting = sum(len(statistics.waiting) for statistics in series.counted)
             series.numbers[_PENDING].overwrite(waiting)
             series.numbers[_LOAD_TIME].overwrite(series.counted[-1].load_seconds)
         for reason, number in series.failures.items():
-            number.overwrite(series.failed[reason] + sum(failed[reason] for failed in failures))
+            number.overwrite(failed[reason])
 
     def _update_machine(self) -> None:
         if _CPU not in self._gauges:
@@ -265,11 +280,12 @@ class _ModelSeries:
         self.numbers: dict[str, Series] = {}
         self.failures: dict[FailureReason, Series] = {}
         self.summaries: Summaries | None = None
-        #: Who counts still, and everybody who has counted since the series are there.
+        #: Who counts, and these and who has counted lately, in the order in which they came.
         self.users: set[Statistics] = set()
         self.counted: list[Statistics] = []
-        #: Failures from before that.
-        self.failed = dict.fromkeys(FailureReason, 0)
+        #: What others have counted since the series are there; failures from before that, too.
+        self.past: Counter[str] = Counter()
+        self.failed: Counter[FailureReason] = Counter()
 
 
 class _Cpu(NamedTuple):
