@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from patience import wait_until
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.stub import StubEngine
@@ -170,14 +170,6 @@ def busy(engine: Engine, model: str, queue: Queue, folder: Path) -> Iterator[Non
         yield
     finally:
         gate.touch()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; AssertionError if it is never true."""
-    until = time.monotonic() + _PATIENCE
-    while not condition():
-        assert time.monotonic() < until, "it never happens"
-        time.sleep(0.001)
 
 
 def load(engine: Engine, model: str, config: Mapping[str, Any]) -> None:

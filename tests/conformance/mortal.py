@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import pytest
 from comparing import outcome
+from patience import wait_until
 from tritonclient.utils import InferenceServerException
 
 from triton_stub.engines.engine import Engine
@@ -24,7 +25,6 @@ from triton_stub.engines.stub import StubEngine
 from triton_stub.errors import LoadError, ServerError
 
 _LIVES = 20
-_PATIENCE = 60.0  # seconds
 
 
 class MortalEngines:
@@ -151,14 +151,6 @@ def is_live(engine: Engine) -> bool:
 def unloaded(engine: Engine, name: str) -> int:
     """How often a version of a model has been unloaded so far."""
     return engine.log().count(f"successfully unloaded '{name}' version")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + _PATIENCE
-    while not condition():
-        assert time.monotonic() < until, f"still not so after {_PATIENCE:g} s"
-        time.sleep(0.01)
 
 
 def touch(path: Path) -> None:

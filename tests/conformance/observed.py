@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from broken_models import write_models
 from comparing import Engines
+from patience import wait_until
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import InferenceServerClient, InferInput
 
@@ -222,14 +223,6 @@ def pending(engine: Engine, model: str) -> float:
 def wait_for_pending(engine: Engine, model: str, number: int) -> None:
     """Wait until so many requests wait for a model."""
     wait_until(lambda: pending(engine, model) == number)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait; the real server counts after it has answered."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come"
-        time.sleep(0.01)
 
 
 def settled(engines: Engines, read: Callable[[Engine], Any]) -> Any:

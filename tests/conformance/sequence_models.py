@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from broken_models import both_engines, write_models
 from comparing import Engines, outcome
+from patience import wait_until
 
 from triton_stub.engines.engine import Engine
 
@@ -232,7 +233,7 @@ class Busy:
         """Send the request that keeps the instance busy; return when it is executed."""
         begun = self._file.with_suffix(".begun")
         self._send(request, parameters={"begin": str(begun), "wait": str(self._file)})
-        until(begun.exists, "the instance is not busy")
+        wait_until(begun.exists, "the instance is not busy")
 
     def send(self, *request: Any, waiting: int, **more: Any) -> None:
         """Send a request; return when so many wait."""
@@ -241,7 +242,9 @@ class Busy:
 
     def wait(self, waiting: int) -> None:
         """Return when so many wait."""
-        until(lambda: self._waiting() == waiting, f"there are not {waiting} requests that wait")
+        wait_until(
+            lambda: self._waiting() == waiting, f"there are not {waiting} requests that wait"
+        )
 
     def go_on(self) -> list[Any]:
         """Let the instance go on: what each request is answered, in the order of ``send``."""
@@ -258,11 +261,3 @@ class Busy:
         pattern = rf'^nv_inference_pending_request_count{{model="{self._model}",.*}} (\d+)'
         found = re.search(pattern, self._engine.metrics(), re.MULTILINE)
         return int(found[1]) if found else 0
-
-
-def until(condition: Callable[[], bool], complaint: str) -> None:
-    """Wait for a condition; AssertionError with the complaint if it does not come true."""
-    end = time.monotonic() + _PATIENCE
-    while not condition():
-        assert time.monotonic() < end, complaint
-        time.sleep(0.02)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batching import MODEL, OUTPUTS, Arrival, Queue, busy, queueing, wait_until
+from batching import MODEL, OUTPUTS, Arrival, Queue, busy, queueing
 from broken_models import both_engines, write_models
 from comparing import Engines
+from patience import wait_until
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from triton_stub.engines.engine import Engine

@@ -26,9 +26,9 @@ from observed import (
     settled,
     statistics,
     wait_for_pending,
-    wait_until,
     write,
 )
+from patience import wait_until
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine

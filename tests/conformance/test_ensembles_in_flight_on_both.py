@@ -13,7 +13,8 @@ import pytest
 from broken_models import write_models
 from comparing import Engines, outcome
 from ensemble_models import PYTHON, ensemble, step, tensors, write_ensemble
-from mortal import control, wait_until
+from mortal import control
+from patience import wait_until
 from probing import wait_for_log
 from tritonclient.grpc import InferenceServerClient, InferInput
 

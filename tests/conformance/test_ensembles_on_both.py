@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import urllib3
 from broken_models import both_engines, write_models
 from comparing import Engines, outcome
 from ensemble_models import PYTHON, TELLS, ensemble, step, tensors, write_ensemble
 from mortal import is_live
-from observed import settled
+from observed import series, settled
 
 from triton_stub import deviations
 from triton_stub.engines.engine import Engine
@@ -35,6 +37,17 @@ class TritonPythonModel:
 
     def answer(self, request):
         value = request.inputs()[0].as_numpy()
+"""
+)
+BATCHES = "max_batch_size: 4\n"
+MAYBE = IO.replace("input {", "input { optional: true ")
+ONE_ROW = (
+    HEADER
+    + """
+class TritonPythonModel:
+    def execute(self, requests):
+        output = pb_utils.Tensor("OUT", np.ones((1, 1), np.float32))
+        return [pb_utils.InferenceResponse([output]) for _ in requests]
 """
 )
 # Each element is what comes of it: so many responses, and what else the sign says.
@@ -108,6 +121,12 @@ class TritonPythonModel:
         + tensors("input", "IN FP32 -1", "MORE FP32 -1 optional: true")
         + tensors("output", "TOLD STRING -1"),
     ),
+    "texts": (
+        EACH + '        return [pb_utils.Tensor("OUT", value)]\n',
+        IO.replace("FP32", "STRING") + BATCHES,
+    ),
+    "maybe": (ONE_ROW, MAYBE + BATCHES),
+    "maybe_flat": (ONE_ROW.replace("(1, 1)", "1"), MAYBE),
     "stream": (STREAM, IO + "model_transaction_policy { decoupled: true }\n"),
     "asks": (
         EACH
@@ -222,6 +241,15 @@ ENSEMBLES = {
     "e_nested_fails": ensemble(A, B, step("e_refuses", {"A": "A"}, {"B": "B"})),
     "e_nested_stream": ensemble(A, C, step("e_stream_on", {"A": "A"}, {"C": "C"})),
     "e_asks": ensemble(A, B, step("asks", IN_A, TO_B)),
+    "e_texts": ensemble("A STRING -1", "B STRING -1", step("texts", IN_A, TO_B), more=BATCHES),
+    "e_nested_texts": ensemble(
+        "A STRING -1", "B STRING -1", step("e_texts", {"A": "A"}, {"B": "B"}), more=BATCHES
+    ),
+    "e_maybe": ensemble(f"{A} optional: true", B, step("maybe", IN_A, TO_B), more=BATCHES),
+    "e_maybe_flat": ensemble(
+        f"{A} optional: true", B, step("maybe_flat", IN_A, TO_B), more=BATCHES
+    ),
+    "e_rows_flat": ensemble(A, B, step("add", IN_A, TO_B), more=BATCHES),
     "e_versions": ensemble(
         A,
         f"{B};{C}",
@@ -522,6 +550,51 @@ def test_every_response_of_a_stream_goes_on(
 @pytest.mark.rule("4.7-decoupled")
 def test_a_stream_asked_for_as_if_it_were_none(engines: Engines) -> None:
     assert "error" in engines.same(answer("e_stream", A=np.array([1, 1], np.float32)))
+
+
+@pytest.mark.rule("4.7-unchecked", "4.7-step-error", "4.2-backend")
+def test_what_only_backends_check(engines: Engines) -> None:
+    cut = b"\5\0\0\0ab"
+    text = {"datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": len(cut)}}
+    nothing = {"datatype": "FP32", "shape": [0, 0], "data": []}
+
+    def body(engine: Engine) -> Any:
+        return [
+            *(
+                raw(engine, model, [{"name": name, **text}], cut)
+                for model, name in (("texts", "IN"), ("e_texts", "A"), ("e_nested_texts", "A"))
+            ),
+            *(raw(engine, model, []) for model in ("maybe", "maybe_flat")),
+            *(raw(engine, model, []) for model in ("e_maybe", "e_maybe_flat")),
+            raw(engine, "e_rows_flat", [{"name": "A", **nothing}]),
+        ]
+
+    def count(engine: Engine) -> Any:
+        failures = "nv_inference_request_failure"
+        models = ["texts", "e_texts", "e_nested_texts", "maybe", "maybe_flat", "e_maybe"]
+        return [counts(engine, model) for model in models], {
+            key: number
+            for key, number in series(engine).items()
+            if key[0] == failures and ("model", "texts") in key[1]
+        }
+
+    statuses = [status for status, _ in engines.same(body)]
+    assert statuses == [400, 400, 400, 400, 200, 400, 200, 200]
+    counted, _ = settled(engines, count)
+    assert counted[0]["fail"] == 3
+    assert counted[0]["execution_count"] == 0
+
+
+def raw(engine: Engine, model: str, inputs: list[Any], data: bytes = b"") -> tuple[int, Any]:
+    """Status and body of the answer to a request of JSON, and what comes after it."""
+    document = json.dumps({"inputs": inputs}).encode()
+    answer = urllib3.request(
+        "POST",
+        f"http://{engine.http_url}/v2/models/{model}/infer",
+        body=document + data,
+        headers={"Inference-Header-Content-Length": str(len(document))},
+    )
+    return answer.status, answer.json()
 
 
 @pytest.mark.rule("4.7-statistics")

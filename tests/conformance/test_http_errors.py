@@ -8,7 +8,7 @@ import struct
 from typing import Any, NamedTuple
 
 import pytest
-from observed import wait_until
+from patience import wait_until
 
 LENGTH = "Inference-Header-Content-Length"
 ROW = struct.pack("<4f", 1, 2, 3, 4)

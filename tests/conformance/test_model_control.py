@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from broken_models import CONFIG, write_models
 from conftest import MODELS
-from mortal import MortalEngines, control, touch, wait_until
+from mortal import MortalEngines, control, touch
+from patience import wait_until
 from probing import expressions, probe
 
 from triton_stub import deviations

@@ -8,12 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from patience import wait_until
 
 from triton_stub.engines import process
 from triton_stub.engines.engine import Engine
@@ -134,13 +134,6 @@ def regions(commands):
     text = " ".join(word for command in commands.values() for word in command)
     prefixes = set(re.findall(r"shm-region-prefix-name=(\S+)", text))
     return [path for prefix in prefixes for path in Path("/dev/shm").glob(f"{prefix}*")]
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "still not so after 60 s"
-        time.sleep(0.05)
 
 
 def test_is_an_engine(engine):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mortal import touch, wait_until
+from mortal import touch
+from patience import wait_until
 from repositories import (
     ALL,
     BROKEN,

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from broken_models import both_engines, reasons, write_models
 from comparing import Engines, outcome
-from mortal import unloaded, wait_until
+from mortal import unloaded
 from observed import counted, settled, statistics
+from patience import wait_until
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.stub import StubEngine

@@ -31,18 +31,32 @@ TOLD = (
 BODIES: dict[str, dict[str, Any]] = {
     "doubles": {"parameters": {str(n): n for n in (1.5, -2.0, 0.0, 1e-5, 1e-6, 1e-7, 1.25e-7)}},
     "large doubles": {"parameters": {str(n): n for n in (1e16, 1e20, 1e21, 1.5e22, -1e300)}},
-    "characters": {"parameters": {"\t": "\x01\x1f\x7f/\\\"", "ü": "☃\u2028"}},
+    "characters": {"parameters": {"\t": '\x01\x1f\x7f/\\"', "ü": "☃\u2028"}},
     "no value": {"parameters": {"none": None}},
     "a list": {"parameters": {"list": [1]}},
     "an object": {"parameters": {"object": {}}},
     "what is the server's": {
         "parameters": {
-            "sequence_id": 7, "sequence_start": True, "sequence_end": True, "priority": 3,
-            "timeout": 11, "binary_data_output": False, "own": 1,
+            "sequence_id": 7,
+            "sequence_start": True,
+            "sequence_end": True,
+            "priority": 3,
+            "timeout": 11,
+            "binary_data_output": False,
+            "own": 1,
         }
     },
     "a sequence with a name": {"parameters": {"sequence_id": "seven"}},
     "a reserved beginning": {"parameters": {"triton_own": 1}},
+}
+# Texts that the server hands on as those of C, and how long a sequence's may be.
+NAMES: dict[str, dict[str, str]] = {
+    "a zero": {"request_id": "a\0b", "sequence_id": "c\0d"},
+    "a zero first": {"request_id": "\0b", "sequence_id": "\0d"},
+    "long": {"request_id": "r" * 1000, "sequence_id": "s" * 128},
+    "long up to a zero": {"sequence_id": "s" * 128 + "\0s"},
+    "too long": {"sequence_id": "s" * 129},
+    "too many bytes": {"sequence_id": "ü" * 65},
 }  # fmt: skip
 DTYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "S3", "O"]
 KEPT = "self.kept['a'] = by_name(request, 'X').as_numpy(), request.parameters(), request"
@@ -77,6 +91,14 @@ def test_what_a_client_sends(engines: Engines, fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_parameters_as_they_go_over_the_wire(engines: Engines, body: dict[str, Any]) -> None:
     engines.same(lambda engine: asked(engine, body))
+
+
+@pytest.mark.rule("4.6-text-id")
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_names_of_requests_and_sequences(engines: Engines, names: dict[str, str]) -> None:
+    engines.same(lambda engine: probe(engine, TOLD, **names))
+    own = {"id": names.get("request_id", ""), "parameters": {"sequence_id": names["sequence_id"]}}
+    engines.same(lambda engine: asked(engine, own))
 
 
 values = st.one_of(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from comparing import Engines
-from observed import wait_until
+from patience import wait_until
 
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine

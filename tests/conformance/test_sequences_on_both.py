@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from broken_models import write_models
 from comparing import Engines
+from patience import wait_until
 from probing import wait_for_log
 from sequence_models import (
     MODEL,
@@ -21,7 +22,6 @@ from sequence_models import (
     batching,
     both_with,
     corrid,
-    until,
 )
 
 from triton_stub import deviations
@@ -120,7 +120,7 @@ def test_null_requests_are_not_counted(both: Engines) -> None:
     def body(engine: Engine) -> Any:
         answers(engine, "counted", (1, "start"), (2, "start"), (2, "end"), (1, "end"), (3,))
         # The real server counts a request after its answer.
-        until(lambda: _counts(engine, "counted")["success"] == 4, "not all are counted")
+        wait_until(lambda: _counts(engine, "counted")["success"] == 4, "not all are counted")
         return _counts(engine, "counted")
 
     assert both.same(body)["fail"] == 0

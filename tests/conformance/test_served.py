@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from observed import wait_until
+from patience import wait_until
 
 if TYPE_CHECKING:
     from comparing import Engines

@@ -13,7 +13,8 @@ import pytest
 import urllib3
 from broken_models import both_engines, write_models
 from comparing import Engines
-from observed import CACHE, CACHE_OPTION, wait_until, write
+from observed import CACHE, CACHE_OPTION, write
+from patience import wait_until
 from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 

@@ -1,10 +1,10 @@
 """One request at a time, in the order in which they came, and an end that forgets nobody."""
 
 import queue
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from patience import wait_until
 from queued import pending, read_config
 
 from triton_stub.core.scheduling.batch_policy import BatchPolicy
@@ -12,13 +12,6 @@ from triton_stub.core.scheduling.default_scheduler import DefaultScheduler
 from triton_stub.errors import InferenceError, StatusCode
 
 TIMEOUT = 60
-
-
-def wait_until(condition):
-    until = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 @pytest.fixture

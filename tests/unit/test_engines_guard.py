@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
 import pytest
+from patience import wait_until
 
 from triton_stub.engines import guard
 
@@ -60,13 +60,6 @@ def start(folder, region, *words):
     return subprocess.Popen(
         command(folder, region, *words), stdin=subprocess.PIPE, start_new_session=True
     )
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "still not so after 60 s"
-        time.sleep(0.02)
 
 
 def lives(pid):

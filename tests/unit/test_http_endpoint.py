@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import tritonclient.http
 import tritonclient.http.aio
+from patience import wait_until
 from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
@@ -26,7 +26,7 @@ from triton_stub import ServerError
 from triton_stub.endpoints.http import HttpEndpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from triton_stub.datatypes import Array
@@ -317,13 +317,6 @@ def test_stop_answers_what_is_under_way(tmp_path: Path) -> None:
         status, content = answer.result(timeout=60)
     assert status == 200
     assert json.loads(content)["outputs"][0]["data"] == [7.0]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def refuses(url: str) -> bool:
