@@ -247,3 +247,15 @@ def test_options_of_the_command_line(tmp_path):
 def test_options_that_there_are_not(config):
     with pytest.raises(ValueError, match="trace"):
         from_config(config)
+
+
+def test_a_folder_that_is_gone_in_the_end_is_in_the_log(tmp_path):
+    log, folder = Log(), tmp_path / "folder"
+    folder.mkdir()
+    traces = Tracer(TraceSettings(STAMPS, 1, -1, 0, str(folder / "t")), log)
+    request(traces)
+    traces.update("", {"rate": 2})  # what there is is written
+    (folder / "t").unlink()
+    folder.rmdir()
+    traces.close()
+    assert "failed creating trace file" in str(log)

@@ -5,6 +5,7 @@ Source: server ``src/tracer.cc``, ``TraceManager`` and ``TraceManager::TraceSett
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from triton_stub.core.log import Log
 
@@ -98,21 +99,26 @@ class _TraceFile:
 
     def save(self, traces: bytes, *, numbered: bool) -> None:
         """Write traces, into the next file with a number or to the end of the one without."""
-        try:
+        with self._failures_told():
             if numbered:
                 Path(f"{self.name}.{next(self._numbers)}").write_bytes(b"[" + traces + b"]")
                 return
             with self._lock, Path(self.name).open("wb" if self._is_empty else "ab") as file:
                 file.write((b"[" if self._is_empty else b",") + traces)
                 self._is_empty = False
-        except OSError as error:
-            self._log.note(LogLevel.ERROR, f"failed creating trace file: {error}")
 
     def close(self) -> None:
         """Make it a whole JSON text."""
         if not self._is_empty:
-            with Path(self.name).open("ab") as file:
+            with self._failures_told(), Path(self.name).open("ab") as file:
                 file.write(b"]")
+
+    @contextlib.contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._log.note(LogLevel.ERROR, f"failed creating trace file: {error}")
 
 
 @dataclass(slots=True, eq=False)
