@@ -152,3 +152,18 @@ def test_a_request_that_was_dropped_is_not_kept(model):
     assert not model._cache.answer(pending)
     model._drop(pending, LoadError("dropped"))
     assert len(model._cache._cache) == 0
+
+
+def test_how_long_it_takes_is_added_up_by_one_at_a_time():
+    cache = ResponseCache(1000)
+
+    class Guarded(int):
+        def __add__(self, other):
+            assert cache._lock.locked()
+            return Guarded(int(self) + other)
+
+    cache.lookup_ns, cache.insertion_ns = Guarded(), Guarded()
+    for _ in range(2):
+        cache.took(lookup_ns=3)
+        cache.took(insertion_ns=5)
+    assert (cache.lookup_ns, cache.insertion_ns) == (6, 10)

@@ -98,6 +98,12 @@ class ResponseCache:
             self._entries.move_to_end(key)
             return [tensor.copy() for tensor in entry.tensors]
 
+    def took(self, *, lookup_ns: int = 0, insertion_ns: int = 0) -> None:
+        """Somebody has looked something up, or put it in, for so long."""
+        with self._lock:
+            self.lookup_ns += lookup_ns
+            self.insertion_ns += insertion_ns
+
     def insert(self, key: int, tensors: Sequence[Tensor]) -> str:
         """Keep outputs; why not, in the server's words, or an empty text."""
         with self._lock:
@@ -162,7 +168,7 @@ class ModelCache:
         start = self._clock.now()
         tensors = self._cache.lookup(key)
         end = self._clock.now()
-        self._cache.lookup_ns += end - start
+        self._cache.took(lookup_ns=end - start)
         if tensors is None:
             assert isinstance(pending.answer, CachedResponses)
             pending.answer.key = key
@@ -195,7 +201,7 @@ class ModelCache:
         if reason == EXISTS:
             return
         insertion_ns = self._clock.now() - start
-        self._cache.insertion_ns += insertion_ns
+        self._cache.took(insertion_ns=insertion_ns)
         self._statistics.count_cache_miss(answer.lookup_ns + insertion_ns)
         if reason:
             self._log.note(
