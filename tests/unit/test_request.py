@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from triton_stub.core.request import InferenceRequest, InferenceResponse
+from triton_stub.core.request import InferenceRequest, InferenceResponse, own_correlation_id
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, StatusCode
 
@@ -59,3 +59,17 @@ def test_every_raise_has_an_exception_of_its_own():
         raised.append(caught.value)
     assert raised[0] is not raised[1]
     assert response.error.__traceback__ is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(7, 7), ("seven", "seven"), ("a\0b", "a"), ("x" * 128 + "\0x", "x" * 128)]
+)
+def test_a_correlation_id_as_the_server_keeps_it(given, kept):
+    assert own_correlation_id(given) == kept
+
+
+@pytest.mark.parametrize("given", ["x" * 129, "ü" * 65])
+def test_a_correlation_id_that_is_too_long(given):
+    with pytest.raises(InferenceError, match="longer than 128 characters") as caught:
+        own_correlation_id(given)
+    assert caught.value.code is StatusCode.UNSUPPORTED

@@ -6,7 +6,7 @@ import pytest
 from triton_stub import config as model_config
 from triton_stub.core.request import InferenceRequest
 from triton_stub.core.tensor import Tensor
-from triton_stub.core.validation import Validator
+from triton_stub.core.validation import BackendRefusedError, Validator
 from triton_stub.datatypes import BYTES, encode_bytes, from_name
 from triton_stub.errors import InferenceError, StatusCode
 
@@ -287,3 +287,28 @@ def test_a_batch_of_no_inputs():
 
 def test_no_inputs_without_batching():
     assert validator("").validate(request()).inputs == []
+
+
+MAYBE = BATCHED.replace("dims: [ 2, -1 ]", "dims: [ 2, -1 ] optional: true")
+FOR_BACKENDS = {
+    "no inputs": request(),
+    "a text cut short": request(raw("B", "BYTES", (1, 2), framed(b"", b"ab")[:-1])),
+}
+
+
+@pytest.mark.parametrize("wrong", FOR_BACKENDS.values(), ids=FOR_BACKENDS)
+def test_what_only_the_backend_refuses(wrong):
+    config = model_config.parse(MAYBE)
+    model_config.normalize(config, "m")
+    with_backend, without = Validator(config), Validator(config, backend=False)
+    for _ in range(2):  # the second time from memory
+        with pytest.raises(BackendRefusedError):
+            with_backend.validate(wrong)
+        without.validate(wrong)
+
+
+def test_an_ensemble_lets_no_rows_pass():
+    config = model_config.parse(BATCHED)
+    model_config.normalize(config, "m")
+    valid = Validator(config, backend=False).validate(request(A=np.zeros((0, 2, 0), np.float32)))
+    assert valid.batch_size == 0

@@ -21,7 +21,7 @@ from triton_stub.core.scheduling.priority_queue import PriorityQueue
 from triton_stub.core.scheduling.scheduler import Pending
 from triton_stub.core.scheduling.sequences import SequenceBatcher
 from triton_stub.core.statistics import FailureReason
-from triton_stub.core.validation import Validator
+from triton_stub.core.validation import BackendRefusedError, Validator
 from triton_stub.core.worker import Worker
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
@@ -189,7 +189,11 @@ class BackendModel(ServedModel):
 
     def prepare(self, request: InferenceRequest) -> Pending:
         """Validate one request; InferenceError if it is refused."""
-        validated = self._validator.validate(request)
+        try:
+            validated = self._validator.validate(request)
+        except BackendRefusedError:
+            self.statistics.count_failure(self._server.clock.now(), FailureReason.BACKEND)
+            raise
         if not self._active:
             raise InferenceError(
                 deviations.ALL_PASSIVE.text(

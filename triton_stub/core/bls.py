@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from triton_stub import deviations, pb_utils
-from triton_stub.core.request import InferenceRequest, InferenceResponse
+from triton_stub.core.request import LONGEST_CORRELATION_ID, InferenceRequest, InferenceResponse
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, ServerError, StatusCode
 from triton_stub.pb_utils.casters import c_string
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from triton_stub.core.responses import Responses
 
 _INT64 = range(-(2**63), 2**63)
-_LONGEST_CORRELATION_ID = 128  # bytes (core, constants.h)
 _CPU, _NO_PREFERENCE = MemoryType.TRITONSERVER_MEMORY_CPU.value, 2
 _GPU = MemoryType.TRITONSERVER_MEMORY_GPU.value
 # An escape of JSON; of a surrogate pair both halves, if it has both.
@@ -136,9 +135,9 @@ def submit(
             "'decoupled=True' argument to the 'exec' or 'async_exec' calls for decoupled models.'"
         )
     size = len(str(request.correlation_id).encode("utf-8", "surrogateescape"))
-    if size > _LONGEST_CORRELATION_ID:
+    if size > LONGEST_CORRELATION_ID:
         raise InferenceError(
-            f"string correlation ID cannot be longer than {_LONGEST_CORRELATION_ID} characters"
+            f"string correlation ID cannot be longer than {LONGEST_CORRELATION_ID} characters"
         )
     request.parameters = _checked_parameters(request.parameters)
     if request.trace is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from triton_stub.core.result import Result
 from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.pb_utils.casters import c_string
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,21 @@ Parameter = bool | int | float | str
 SEQUENCE_START = 1
 SEQUENCE_END = 2
 _INT64 = range(-(2**63), 2**63)
+#: Bytes (core, constants.h).
+LONGEST_CORRELATION_ID = 128
+
+
+def own_correlation_id(value: int | str) -> int | str:
+    """A client's correlation id as the server keeps it; InferenceError if it is too long."""
+    if not isinstance(value, str):
+        return value
+    value = c_string(value)
+    if len(value.encode("utf-8", "surrogateescape")) > LONGEST_CORRELATION_ID:
+        raise InferenceError(
+            f"string correlation ID cannot be longer than {LONGEST_CORRELATION_ID} characters",
+            StatusCode.UNSUPPORTED,
+        )
+    return value
 
 
 def own_parameter(name: str, value: Any) -> Parameter:
@@ -28,7 +44,7 @@ def own_parameter(name: str, value: Any) -> Parameter:
     if type(value) is bytes:
         value = value.decode()
     if type(value) is str:
-        return value.partition("\0")[0]  # a C string ends there
+        return c_string(value)
     if type(value) is int and value not in _INT64:
         return float(value)
     if type(value) in (bool, int, float):

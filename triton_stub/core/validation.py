@@ -37,6 +37,10 @@ _INT64_MAX = 2**63 - 1
 _KEPT = 1024  # kinds of requests that a model remembers
 
 
+class BackendRefusedError(InferenceError):
+    """What the backend complains of: the core has let the request pass, and counts a failure."""
+
+
 @dataclass(slots=True)
 class ValidatedRequest:
     """What the checks found out: tensors in the shape the model sees, and the batch size.
@@ -50,9 +54,13 @@ class ValidatedRequest:
 
 
 class Validator:
-    """The checks for one model; made once, because reading a protobuf for each request is slow."""
+    """The checks for one model; made once, because reading a protobuf for each request is slow.
 
-    def __init__(self, config: Any) -> None:
+    ``backend`` is whether there is one that checks, too: an ensemble leaves that to its steps.
+    """
+
+    def __init__(self, config: Any, *, backend: bool = True) -> None:
+        self._has_backend = backend
         self._model_name: str = config.name
         self._max_batch_size: int = config.max_batch_size
         self._inputs = {entry.name: _InputRule(entry) for entry in config.input}
@@ -66,7 +74,10 @@ class Validator:
         self._passed: dict[object, _Passed] = {}
 
     def validate(self, request: InferenceRequest) -> ValidatedRequest:
-        """Check one request; InferenceError with the server's text if it is refused."""
+        """Check one request; InferenceError with the server's text if it is refused.
+
+        It is a BackendRefusedError if the backend refuses what the core has let pass.
+        """
         key = (
             tuple([(each.name, each.datatype.number, each.shape) for each in request.inputs]),
             tuple(request.requested_outputs),
@@ -87,15 +98,17 @@ class Validator:
         ]
         if self._correlation_id is not None:
             self._correlation_id.check(request)
-        check_last_texts(inputs)
+        if self._has_backend:
+            check_last_texts(inputs)
         return ValidatedRequest(passed.batch_size, inputs, passed.requested_outputs)
 
     def _validate(self, request: InferenceRequest) -> ValidatedRequest:
         validated = self.check(request)
         # What the core lets pass, the backend looks at.
-        if self._max_batch_size and validated.batch_size == 0:
-            self._refuse_empty_batch(request)
-        check_last_texts(validated.inputs)
+        if self._has_backend:
+            if self._max_batch_size and validated.batch_size == 0:
+                self._refuse_empty_batch(request)
+            check_last_texts(validated.inputs)
         return validated
 
     def check(self, request: InferenceRequest) -> ValidatedRequest:
@@ -182,7 +195,10 @@ class Validator:
     def _refuse_empty_batch(self, request: InferenceRequest) -> NoReturn:
         # The backend refuses the first, and never answers the second: its client waits for ever.
         if not request.inputs:
-            _refuse(f"{request.log_prefix}out of bounds index 0: request has 0 inputs")
+            raise BackendRefusedError(
+                f"{request.log_prefix}out of bounds index 0: request has 0 inputs",
+                StatusCode.INVALID_ARG,
+            )
         _refuse(
             request.log_prefix
             + deviations.EMPTY_BATCH.text(
@@ -347,7 +363,7 @@ def _check_framing(
 
 
 def check_last_texts(tensors: Sequence[Tensor]) -> None:
-    """What the backend finds out about texts: InferenceError."""
+    """What the backend finds out about texts: BackendRefusedError."""
     for tensor in tensors:
         if tensor.datatype is BYTES and not isinstance(tensor.data, np.ndarray):
             _check_last_text(tensor.name, tensor.data)
@@ -359,9 +375,10 @@ def _check_last_text(name: str, data: bytes | memoryview) -> None:
     while offset < len(data):
         length, left = _length_at(data, offset), len(data) - offset - _LENGTH_SIZE
         if length > left:
-            _refuse(
+            raise BackendRefusedError(
                 f"incomplete string data for inference input '{name}', expecting string of length "
-                f"{length} but only {left} bytes available"
+                f"{length} but only {left} bytes available",
+                StatusCode.INVALID_ARG,
             )
         offset += _LENGTH_SIZE + length
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from triton_stub import datatypes
-from triton_stub.core.request import InferenceRequest, own_parameter
+from triton_stub.core.request import InferenceRequest, own_correlation_id, own_parameter
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import Datatype
 from triton_stub.endpoints import http_data, http_json
@@ -27,6 +27,7 @@ from triton_stub.endpoints.http_json import (
     required,
 )
 from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.pb_utils.casters import c_string
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +62,7 @@ def decode(
     """
     # A body without binary tensors, which may be long, is not copied.
     document = http_json.parse(body if json_size == len(body) else body[:json_size])
-    request_id = optional(document, "id", as_string, "")
+    request_id = c_string(optional(document, "id", as_string, ""))
     parameters = _Parameters(document)
     blobs = _Blobs(body, json_size, model_name)
     inputs = _inputs(document, blobs, request_id)
@@ -156,12 +157,12 @@ class _Parameters:
                 "failed to get request params.: attempt to get members for non-object"
             )
         for name in parameters:
-            self._read(parameters, _c_string(name))
+            self._read(parameters, c_string(name))
 
     def _read(self, parameters: dict[str, Any], name: str) -> None:
         match name:
             case "sequence_id":
-                self.sequence_id = required(parameters, name, _sequence_id)
+                self.sequence_id = own_correlation_id(required(parameters, name, _sequence_id))
             case "sequence_start":
                 self.flags |= _SEQUENCE_START * required(parameters, name, as_bool)
             case "sequence_end":
@@ -178,11 +179,6 @@ class _Parameters:
 
 def _sequence_id(value: Any) -> int | str:
     return as_unsigned(value) if type(value) is int and value >= 0 else as_string(value)
-
-
-def _c_string(text: str) -> str:
-    """What is left of a text where C takes it for one that ends with a zero."""
-    return text.partition("\0")[0]
 
 
 def _own_parameter(parameters: dict[str, Any], name: str) -> Parameter:

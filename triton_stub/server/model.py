@@ -10,9 +10,10 @@ from triton_stub import config as model_config
 from triton_stub.core import model as core_model
 from triton_stub.core import request as core_request
 from triton_stub.core.repository.repository import NEWEST
-from triton_stub.core.request import Parameter, own_parameter
+from triton_stub.core.request import Parameter, own_correlation_id, own_parameter
 from triton_stub.core.tensor import Tensor
 from triton_stub.errors import InferenceError, InvalidArgumentError, StatusCode
+from triton_stub.pb_utils.casters import c_string
 from triton_stub.server.enums import ModelBatchFlag, ModelTxnPropertyFlag
 from triton_stub.server.request import InferenceRequest, by_name
 from triton_stub.server.response import Answers, AsyncResponseIterator, ResponseIterator
@@ -226,6 +227,10 @@ class Model:
     def _request(self, inputs: Mapping[str, Any], **fields: Any) -> core_request.InferenceRequest:
         if given := fields.get("parameters"):
             fields["parameters"] = {name: own_parameter(name, given[name]) for name in given}
+        if named := fields.get("correlation_id"):
+            fields["correlation_id"] = own_correlation_id(named)
+        if request_id := fields.get("request_id"):
+            fields["request_id"] = c_string(request_id)
         return core_request.InferenceRequest(
             model_name=self.name,
             model_version=self.version,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from triton_stub.core import request as core_request
 from triton_stub.errors import InvalidArgumentError
+from triton_stub.pb_utils.casters import c_string
 from triton_stub.server.tensor import to_core
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ class InferenceRequest:
         return core_request.InferenceRequest(
             model_name=self.model.name,
             model_version=self.model.version,
-            request_id=self.request_id or "",
+            request_id=c_string(self.request_id or ""),
             inputs=[to_core(name, value) for name, value in by_name(self.inputs).items()],
             requested_outputs=self.requested_outputs,
             parameters={
                 name: core_request.own_parameter(name, value)
                 for name, value in self.parameters.items()
             },
-            correlation_id=self.correlation_id or 0,
+            correlation_id=core_request.own_correlation_id(self.correlation_id or 0),
             flags=self.flags,
             priority=self.priority,
             timeout=self.timeout,

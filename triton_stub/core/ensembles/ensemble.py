@@ -33,7 +33,7 @@ class EnsembleModel(ServedModel):
     def __init__(self, config: Any, version: int, server: ServerHost) -> None:
         super().__init__(config, version, server)
         self._graph = Graph(config)
-        self._validator = Validator(config)
+        self._validator = Validator(config, backend=False)
         self._changed = threading.Condition()
         self._requests: set[EnsembleRequest] = set()
         self._closed = False
