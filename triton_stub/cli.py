@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from triton_stub.server import Server
 
+_LAST_PORT = 65535
 _FALSE = frozenset({"false", "0", "no", "off"})
 _TRUE = frozenset({"true", "1", "yes", "on"})
 
@@ -52,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("repository", nargs="*", help="model repository (may be repeated)")
     serve.add_argument("--model-repository", action="append", default=[], metavar="PATH")
     serve.add_argument("--http-address", default="127.0.0.1", help="default: loopback only")
-    serve.add_argument("--http-port", type=int, default=8000, help="0 takes a free port")
+    serve.add_argument("--http-port", type=_port, default=8000, help="0 takes a free port")
     serve.add_argument(
-        "--metrics-port", type=int, metavar="PORT",
+        "--metrics-port", type=_port, metavar="PORT",
         help="serve metrics for Prometheus there (default: do not; tritonserver: 8002)",
     )  # fmt: skip
     serve.add_argument("--model-control-mode", choices=("none", "poll", "explicit"), default="none")
@@ -76,15 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     serve.add_argument("--strict-readiness", type=_boolean, default=True, metavar="true|false")
     serve.add_argument(
-        "--load-timeout-secs", type=float, default=600.0, metavar="SECONDS",
+        "--load-timeout-secs", type=_seconds, default=600.0, metavar="SECONDS",
         help="how long a model may take to load (default: 600; tritonserver has no limit)",
     )  # fmt: skip
     serve.add_argument(
-        "--response-timeout-secs", type=float, default=300.0, metavar="SECONDS",
+        "--response-timeout-secs", type=_seconds, default=300.0, metavar="SECONDS",
         help="how long a response may take (default: 300; tritonserver has no limit)",
     )  # fmt: skip
     serve.add_argument(
-        "--exit-timeout-secs", type=float, default=30.0, metavar="SECONDS",
+        "--exit-timeout-secs", type=_seconds, default=30.0, metavar="SECONDS",
         help="how long models may take to finish their work when the server stops",
     )  # fmt: skip
     serve.add_argument(
@@ -116,6 +117,22 @@ def _add_log_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--log-file", metavar="PATH", help="where the log goes (default: the error stream)"
     )
+
+
+def _port(text: str) -> int:
+    # Said here, and not when all models are loaded.
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"expected 1 to {_LAST_PORT}, or 0 for a free port; got {text!r}"
+        )
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (seconds := float(text)) <= threading.TIMEOUT_MAX:
+            return seconds
+    raise argparse.ArgumentTypeError(f"expected a number of seconds; got {text!r}")
 
 
 def _cache_setting(text: str) -> tuple[str, str, str]:

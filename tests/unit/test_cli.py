@@ -291,6 +291,28 @@ def test_arguments_that_make_no_sense(arguments, capsys):
     assert "usage: triton-stub" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        (
+            "--http-port=65536",
+            "http-port: expected 1 to 65535, or 0 for a free port; got '65536'",
+        ),
+        (
+            "--metrics-port=-1",
+            "-port: expected 1 to 65535, or 0 for a free port; got '-1'",
+        ),
+        ("--load-timeout-secs=-1", "--load-timeout-secs: expected a number of seconds; got '-1'"),
+        ("--response-timeout-secs=x", "expected a number of seconds; got 'x'"),
+        ("--exit-timeout-secs=inf", "expected a number of seconds; got 'inf'"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_told_before_models_are_loaded(argument, told, capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "no models", argument])
+    assert told in capsys.readouterr().err
+
+
 def test_explicit_control_and_two_repositories(tmp_path, serve):
     for path, name in (("one", "a"), ("one", "b"), ("two", "c")):
         write_model(tmp_path / path, name)
