@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from broken_models import both_engines, reasons, write_models
 from comparing import Engines, outcome
-from mortal import unloaded
+from mortal import custom_metrics, unloaded
 from observed import counted, settled, statistics
 from patience import wait_until
 
@@ -78,7 +78,7 @@ AT_LOAD = {
     "at_initialize": HEAD + "    def initialize(self, args):\n        os.abort()\n",
 }
 LAST_WORDS = HEAD + "    def finalize(self):\n        os._exit(1)\n" + EXECUTE
-SINGLE = [*DEATHS, "own", "again", "counted"]
+SINGLE = [*DEATHS, "own", "again", "counted", "measured"]
 LOADED = [*SINGLE, "last_words", "two", "pair", "stream", "kept"]
 
 
@@ -244,6 +244,29 @@ def test_what_is_counted_of_a_process_that_dies(engines: Engines) -> None:
     (row,), _ = settled(engines, counts)
     assert row["execution_count"] == 1
     assert row["inference_stats"]["fail"] == {"count": 2}
+
+
+@pytest.mark.rule("4.15-crash-metrics")
+def test_metrics_of_a_process_that_dies(engines: Engines) -> None:
+    count = """
+        self.family = pb_utils.MetricFamily("words", "d", pb_utils.MetricFamily.COUNTER)
+        self.metric = self.family.Metric(labels={"a": "b"})
+        self.metric.increment(2)
+        self.metric.value()
+    """
+
+    def body(engine: Engine) -> Any:
+        told = [ask(engine, "measured", count)]
+        outcome(lambda engine: ask(engine, "measured", "os._exit(1)"), engine)
+        told.append(custom_metrics(engine))
+        # The real server may never have done with this, and so it is not waited for.
+        manage(engine, "unload", "measured")
+        manage(engine, "load", "measured")
+        return [*told, ask(engine, "measured", count), custom_metrics(engine)]
+
+    first, page, second, _ = engines.same(body)
+    assert (first, second) == ("2.0", "4.0")
+    assert 'words{a="b"} 2' in page
 
 
 @pytest.mark.rule("4.15-crash-pair")
