@@ -345,13 +345,6 @@ SEVERAL_FILES = Deviation(
     stub="an error that says so",
     why="whatever it would be, it would be wrong",
 )
-INSTANCE_UPDATE = Deviation(
-    key="instance-update",
-    what="a model that is loaded again, of which only `instance_group` has changed",
-    server="keeps the instances that are still wanted",
-    stub="starts all of them anew",
-    why="not yet imitated",
-)
 LOAD_LIMIT = Deviation(
     key="load-limit",
     what="a model that does not come back from its import, `auto_complete_config` or `initialize`",

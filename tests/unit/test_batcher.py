@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from queued import OPTIONAL, Told, pending, read_config
@@ -241,3 +242,32 @@ def test_several_instances_share_the_work_and_lose_nothing():
         thread.join(60)
     assert len(taken) == len(requests)
     assert set(taken) == set(requests)
+
+
+def test_an_instance_too_many_executes_what_waits_and_ends():
+    batcher = Batcher(policy(DYNAMIC), instances=2)
+    request = pending()
+    batcher.put(request)
+    batcher.update([], [0])
+    assert [batcher.next_batch(0), batcher.next_batch(0)] == [[request], None]
+    batcher.put(request)
+    assert batcher.next_batch(1) == [request]
+
+
+def test_an_idle_instance_too_many_ends_at_once():
+    batcher = Batcher(policy(DYNAMIC), instances=2)
+    with ThreadPoolExecutor(1) as pool:
+        ends = pool.submit(batcher.next_batch, 1)
+        batcher.update([2], [1])
+        assert ends.result(60) is None
+    batcher.discard([3])
+    assert batcher.next_batch(3) is None
+
+
+def test_more_instances_have_more_payloads():
+    batcher = Batcher(policy("dynamic_batching { max_queue_delay_microseconds: 1 }"), instances=1)
+    batcher.update([1, 2], [])
+    assert len(batcher._instances) == 3
+    batcher.update([], [2])
+    assert batcher.next_batch(2) is None
+    assert len(batcher._instances) == 2

@@ -91,3 +91,24 @@ def test_what_is_left_is_given_back(scheduler):
     assert scheduler.drain() == requests
     assert scheduler.drain() == []
     assert scheduler.next_batch() is None
+
+
+def test_an_instance_too_many_executes_what_waits_and_ends(scheduler):
+    requests = [pending(), pending()]
+    scheduler.put(requests[0])
+    scheduler.update([], [0])
+    scheduler.put(requests[1])
+    assert [scheduler.next_batch(0) for _ in range(3)] == [[requests[0]], [requests[1]], None]
+
+
+def test_an_idle_instance_too_many_ends_at_once(scheduler):
+    with ThreadPoolExecutor(2) as pool:
+        ends, stays = pool.submit(scheduler.next_batch, 0), pool.submit(scheduler.next_batch, 1)
+        wait_until(lambda: len(scheduler._idle) == 2)
+        scheduler.update([2], [0])
+        assert ends.result(TIMEOUT) is None
+        request = pending()
+        scheduler.put(request)
+        assert stays.result(TIMEOUT) == [request]
+        scheduler.discard([1])
+        assert scheduler.next_batch(1) is None

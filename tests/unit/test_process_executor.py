@@ -226,7 +226,8 @@ def test_an_instance_that_is_given_up_before_it_has_a_process_leaves_none(tmp_pa
     blocks = model_class("def initialize(self, args):\n    time.sleep(600)", STUCK)
     with start(tmp_path, DOUBLES) as server:
         write_models(tmp_path, {"m": (blocks, CONFIG)})
-        (worker,) = server.find("m")._new_workers()
+        model = server.find("m")
+        (worker,) = model._new_workers(model._wanted(model.config))
         worker._executor.give_up()
         worker.start()
         assert str(worker.load_error(PATIENCE)) == "Stub process 'm_0' is not healthy."

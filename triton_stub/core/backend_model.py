@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triton_stub import config as model_config
 from triton_stub import deviations
@@ -28,7 +30,7 @@ from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.runtime.instance import InstanceSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from triton_stub.core.host import InstanceHost, ServerHost
@@ -48,12 +50,14 @@ class BackendModel(ServedModel):
         self._directory = directory
         self._settings = settings
         self._validator = Validator(settings.config)
-        self._specs = self._instance_specs()
-        self._active = sum(not spec.is_passive for spec in self._specs)
+        self._active = sum(not spec.is_passive for spec in self._wanted(self.config))
         self._scheduler = self._new_scheduler()
         # For passive instances: nothing ever comes, but the end.
         self._nothing = DefaultScheduler(BatchPolicy(self.config))
+        self._numbers = itertools.count()
+        # The instances, and those that only load or end yet while it is updated.
         self._workers: list[Worker] = []
+        self._others: list[Worker] = []
         self._cache = ModelCache.of(self, server)
 
     def load(self) -> None:
@@ -61,12 +65,9 @@ class BackendModel(ServedModel):
         check_supported(self.config)
         warn_of_ignored(self.config, self._log, rate_limited=self._server.rate_limited)
         self.show_metrics()
-        self._workers = self._new_workers()
+        self._workers = self._new_workers(self._wanted(self.config))
         try:
-            for worker in self._workers:
-                worker.start()
-            limit = self._server.load_timeout
-            errors = [error for worker in self._workers if (error := worker.load_error(limit))]
+            errors = self._start(self._workers)
         except BaseException:
             # Interrupted: whoever is still loading stops as soon as that is done.
             self.close()
@@ -74,7 +75,7 @@ class BackendModel(ServedModel):
             raise
         if errors:
             self.unload()
-            raise errors[0]
+            raise errors[-1]
         if isinstance(self._scheduler, SequenceBatcher):
             try:
                 states = sequence_states.initial(self.config, self._directory, self._log)
@@ -82,6 +83,58 @@ class BackendModel(ServedModel):
                 self.unload()
                 raise
             self._scheduler.begin_with(states)
+
+    def update(self, config: Any) -> None:
+        """Have the instances that another configuration asks for, which differs in nothing else.
+
+        Those that are there go on as they are, and are told nothing. LoadError, and nothing
+        changed, if one of the others fails. Source: core ``src/backend_model.cc``,
+        ``UpdateInstanceGroup``.
+        """
+        model_config.check_instance_groups(config)
+        wanted = copy.deepcopy(self.config)
+        wanted.ClearField("instance_group")
+        wanted.instance_group.extend(config.instance_group)
+        warn_of_ignored(wanted, self._log, rate_limited=self._server.rate_limited)
+        surplus = list(self._workers)
+        kept, missing = _matched(self._wanted(wanted), surplus)
+        started = self._new_workers(missing)
+        self._others = [*started, *(each for each in self._others if not each.is_over)]
+        errors: Sequence[BaseException] = ()
+        try:
+            errors = self._start(started)
+            if errors:
+                raise errors[-1]
+        except BaseException:
+            for queue in (self._scheduler, self._nothing):
+                queue.discard([worker.number for worker in started])
+            if errors:
+                self._end(started)
+            raise
+        for queue, passive in ((self._scheduler, False), (self._nothing, True)):
+            queue.update(
+                [worker.number for worker in started if worker.spec.is_passive == passive],
+                [worker.number for worker in surplus if worker.spec.is_passive == passive],
+            )
+        self._others = [each for each in self._others if each not in started] + surplus
+        self._workers = sorted(kept + started, key=lambda worker: worker.spec.is_passive)
+        self._active = sum(not worker.spec.is_passive for worker in self._workers)
+        self.config = wanted
+        if not isinstance(self._scheduler, SequenceBatcher):  # which waits for sequences to end
+            self._end(surplus)
+
+    def _start(self, workers: Sequence[Worker]) -> list[BaseException]:
+        """Load instances, side by side; what has kept some from it."""
+        for worker in workers:
+            worker.start()
+        limit = self._server.load_timeout
+        return [error for worker in workers if (error := worker.load_error(limit))]
+
+    def _end(self, workers: Sequence[Worker]) -> None:
+        """Wait for instances that have nothing to do any more, and give up those that hang."""
+        self._join(workers, time.monotonic() + self._server.exit_timeout)
+        self._give_up(workers, f"within {self._server.exit_timeout:g} s")
+        self._others = [each for each in self._others if not each.is_over]
 
     def _stop(self) -> None:
         self._scheduler.close()
@@ -98,23 +151,41 @@ class BackendModel(ServedModel):
         timeout = self._server.exit_timeout if timeout is None else timeout
         until = (time.monotonic() if since is None else since) + timeout
         try:
-            for worker in self._workers:
-                if not worker.given_up:
-                    worker.join(max(0.0, until - time.monotonic()))
+            self._join(self._everyone, until)
         except KeyboardInterrupt:
-            self._give_up("before the interrupt")
+            self._give_up_all("before the interrupt")
             raise
         finally:
             self.hide_metrics()
-        return self._give_up(f"within {timeout:g} s")
+        return self._give_up_all(f"within {timeout:g} s")
 
-    def _give_up(self, when: str) -> bool:
-        """Give up what has not stopped; True if there is nothing of it."""
+    @property
+    def _everyone(self) -> list[Worker]:
+        return [*self._workers, *(each for each in self._others if not each.is_over)]
+
+    @staticmethod
+    def _join(workers: Iterable[Worker], until: float) -> None:
+        for worker in workers:
+            if not worker.given_up:
+                worker.join(max(0.0, until - time.monotonic()))
+
+    def _give_up_all(self, when: str) -> bool:
+        """Give up what has not stopped, and the queue; True if there is nothing of it."""
         self._stop()  # whoever uses it still
-        stuck = [
-            worker for worker in self._workers if not worker.given_up and not worker.has_ended()
-        ]
-        for worker in stuck:
+        stuck = self._give_up(self._everyone, when)
+        if stuck is not None:
+            worker, error = stuck
+            worker.refuse(self._scheduler.drain(), error)
+        return stuck is None
+
+    def _give_up(
+        self, workers: Iterable[Worker], when: str
+    ) -> tuple[Worker, InferenceError] | None:
+        """Give up what has not stopped; the last of it, and why."""
+        stuck = None
+        for worker in workers:
+            if worker.is_over:
+                continue
             text = deviations.EXIT_LIMIT.text(
                 f"model '{self.name}' did not stop {when}",
                 f"Correct it, or raise exit_timeout if it needs longer. {worker.where()}",
@@ -122,8 +193,8 @@ class BackendModel(ServedModel):
             self._log.note(LogLevel.ERROR, text)
             error = InferenceError(f"this request is given up: {text}", StatusCode.UNAVAILABLE)
             worker.give_up(error)
-            worker.refuse(self._scheduler.drain(), error)
-        return not stuck
+            stuck = worker, error
+        return stuck
 
     def ready(self) -> bool:
         """True unless the model's own ``is_ready`` says that it is not, in any instance."""
@@ -143,7 +214,7 @@ class BackendModel(ServedModel):
         why = ["It is held, by hold()."] if self._scheduler.held is not None else []
         if isinstance(self._server.clock, ManualClock):
             why.append("What waits for a queue delay waits for advance() of the ManualClock.")
-        return "\n".join([*why, *(worker.where() for worker in self._workers)])
+        return "\n".join([*why, *(worker.where() for worker in self._everyone)])
 
     def hold(self) -> Hold:
         """Collect requests in the queue; InferenceError if that is done already."""
@@ -162,7 +233,7 @@ class BackendModel(ServedModel):
 
     def hosts(self) -> list[InstanceHost]:
         """What the instances that execute see of the server."""
-        return [worker.host for worker in self._workers[: self._active]]
+        return [worker.host for worker in self._everyone if not worker.spec.is_passive]
 
     def enqueue(self, pending: Pending) -> None:
         """Queue one request that was prepared; InferenceError if it is refused."""
@@ -244,16 +315,22 @@ class BackendModel(ServedModel):
         if (trace := pending.answer.trace) is not None:
             trace.ended()
 
-    def _new_workers(self) -> list[Worker]:
+    def _new_workers(self, specs: Iterable[InstanceSpec]) -> list[Worker]:
         # Those first that execute.
-        specs = sorted(self._specs, key=lambda spec: spec.is_passive)
-        queues = [self._nothing if spec.is_passive else self._scheduler for spec in specs]
         return [
-            Worker(spec, self.config, queue, self.statistics, self._server, number=number)
-            for number, (spec, queue) in enumerate(zip(specs, queues, strict=True))
+            Worker(
+                spec,
+                self.config,
+                self._nothing if spec.is_passive else self._scheduler,
+                self.statistics,
+                self._server,
+                number=next(self._numbers),
+            )
+            for spec in sorted(specs, key=lambda spec: spec.is_passive)
         ]
 
-    def _instance_specs(self) -> list[InstanceSpec]:
+    def _wanted(self, config: Any) -> list[InstanceSpec]:
+        """The instances that a configuration asks for."""
         kinds = model_config.schema().ModelInstanceGroup.Kind
         version_directory = self._directory / str(self.version)
         return [
@@ -270,8 +347,33 @@ class BackendModel(ServedModel):
                 decoupled=self.decoupled,
                 model_directory=self._directory,
                 is_passive=group.passive,
+                signature=_signature(group),
             )
-            for group in self.config.instance_group
+            for group in config.instance_group
             for index in range(group.count)
             for device_id in (group.gpus or [0])
         ]
+
+
+def _matched(
+    wanted: Iterable[InstanceSpec], workers: list[Worker]
+) -> tuple[list[Worker], list[InstanceSpec]]:
+    """Take those of the ``workers`` that are wanted, the last ones first; and what is missing."""
+    kept: list[Worker] = []
+    missing: list[InstanceSpec] = []
+    for spec in wanted:
+        alike = [worker for worker in workers if worker.spec.is_like(spec)]
+        if alike:
+            workers.remove(alike[-1])
+            kept.append(alike[-1])
+        else:
+            missing.append(spec)
+    return kept, missing
+
+
+def _signature(group: Any) -> bytes:
+    """All of an instance group but its name and how many instances it has."""
+    group = copy.deepcopy(group)
+    group.name, group.count = "", 1
+    signature: bytes = group.SerializeToString(deterministic=True)
+    return signature

@@ -31,6 +31,10 @@ class ServedModel(ABC):
         self.statistics = Statistics(server.clock)
         #: Where it was loaded from: what is asked for again, and files that exist for it alone.
         self.source: ModelSource | None = None
+        #: The configuration that was asked for when it was loaded, or updated, the last time.
+        self.polled: Any = None
+        #: Why it was not updated, if that has failed the last time.
+        self.reason = ""
         #: True if a request may have any number of responses. Of an ensemble its steps tell.
         self.decoupled: bool = config.model_transaction_policy.decoupled
         self._server = server

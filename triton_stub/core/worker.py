@@ -46,11 +46,11 @@ class Worker:
     ) -> None:
         self.name = spec.instance_name
         self.ready: Future[None] = Future()
+        self.number = number
+        self.spec = spec
         self.given_up = False
         self._started = 0.0
-        self._spec = spec
         self._config = config
-        self._number = number
         self._queue = scheduler
         # Who is told when a request has been executed.
         self._scheduler: Scheduler | Unscheduled = scheduler
@@ -102,6 +102,11 @@ class Worker:
         """True if the instance has nothing to do any more."""
         return self._ended.is_set()
 
+    @property
+    def is_over(self) -> bool:
+        """The same, or it is given up."""
+        return self.given_up or self.has_ended()
+
     def check_ready(self) -> None:
         """ServerError, with the server's text, if the instance is not ready."""
         self._executor.check_ready()
@@ -139,11 +144,11 @@ class Worker:
         self._server.log.note(
             LogLevel.INFO,
             f"TRITONBACKEND_ModelInstanceInitialize: {self.name} "
-            f"({self._spec.kind} device {self._spec.device_id})",
+            f"({self.spec.kind} device {self.spec.device_id})",
         )
         try:
             self._executor.load()
-            if self._config.model_warmup and not self._spec.is_passive:
+            if self._config.model_warmup and not self.spec.is_passive:
                 self._warm_up()
         except BaseException as error:  # noqa: BLE001 - it is raised where the model is loaded
             self.ready.set_exception(error)
@@ -151,7 +156,7 @@ class Worker:
             return
         self.host.loading = None
         self.ready.set_result(None)
-        while (batch := self._queue.next_batch(self._number)) is not None:
+        while (batch := self._queue.next_batch(self.number)) is not None:
             self._statistics.waiting.difference_update(batch)
             for pending in batch:
                 pending.answer.executor = self.host
@@ -170,7 +175,7 @@ class Worker:
 
     def _warm_up(self) -> None:
         """Execute the samples of the configuration; LoadError if one fails."""
-        directory = self._spec.model_directory or self._spec.model_file.parent.parent
+        directory = self.spec.model_directory or self.spec.model_file.parent.parent
         # The queue knows nothing of these requests.
         self._scheduler = Unscheduled()
         try:

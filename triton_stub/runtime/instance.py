@@ -39,7 +39,7 @@ class InstanceSpec:
 
     ``model_directory`` is the folder of the file's folder unless given. ``backend_of`` is the
     folder of the model's version where the file is that of a backend. An instance that
-    ``is_passive`` is loaded, and never executes.
+    ``is_passive`` is loaded, and never executes. ``signature`` is what else its group says.
     """
 
     model_name: str
@@ -53,6 +53,11 @@ class InstanceSpec:
     model_directory: Path | None = None
     backend_of: Path | None = None
     is_passive: bool = False
+    signature: bytes = b""
+
+    def is_like(self, other: InstanceSpec) -> bool:
+        """True if an instance of the same model may be either, whatever it is called."""
+        return (self.signature, self.device_id) == (other.signature, other.device_id)
 
     def args(self) -> dict[str, str]:
         """The dict of ``initialize``; ``model_repository`` is the *model's* directory."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import config as model_config
+from triton_stub.core.backend_model import BackendModel
 from triton_stub.core.model import ServedModel
 from triton_stub.core.repository.factory import create_model
 from triton_stub.core.repository.versions import wanted_versions
@@ -19,7 +20,7 @@ from triton_stub.errors import ConfigError, InferenceError, LoadError, StatusCod
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from triton_stub.core.host import ServerHost
     from triton_stub.core.repository.source import ModelSource, ModelTimes
@@ -106,10 +107,12 @@ class Lifecycle:
     def load(
         self, source: ModelSource, loaded: ModelTimes
     ) -> tuple[list[ServedModel], LoadError | None]:
-        """Load every version that the policy names, unless it serves and has not changed.
+        """Load every version that the policy names.
 
-        ``loaded`` is how old what serves is. All or nothing: what became superfluous, which is
-        closed, and what failed, if anything. What served before then still serves (MLC 764-848).
+        One that serves and has not changed gets the instances that are wanted now, at most;
+        ``loaded`` is how old what serves is. What became superfluous, which is closed, and what
+        failed, if anything. What served before then still serves, with its instances as they are
+        wanted now, unless those are what failed (MLC 764-848).
         """
         name = source.config.name
         with self._lock:
@@ -120,17 +123,17 @@ class Lifecycle:
             error = caught if isinstance(caught, LoadError) else _unreadable(name, caught)
             self._log.note(LogLevel.ERROR, f"failed to load model '{name}': {error.told}")
             return [], error
-        unchanged = {
+        serving = {
             model.version: model
             for model in self.ready(name)
-            if not model_config.is_ensemble(source.config) and _serves_on(model, source, loaded)
+            if isinstance(model, BackendModel) and _serves_on(model, source, loaded)
         }
-        tried = self._try(source, versions, unchanged)
+        tried = self._try(source, versions, serving)
         errors = {v: error for v, error in tried.items() if isinstance(error, LoadError)}
         models = {v: model for v, model in tried.items() if isinstance(model, ServedModel)}
         if errors:
             self._log.note(LogLevel.INFO, f"failed to load '{name}'")
-            return self._keep_old(name, models, errors), _failure(source, errors)
+            return self._keep_old(name, models, errors), _failure(source, errors, serving)
         leaving = self._replace(name, models)
         self._log.note(LogLevel.INFO, f"successfully loaded '{name}'")
         return leaving, None
@@ -185,7 +188,7 @@ class Lifecycle:
 
     def _state(self, name: str, version: int, model: ServedModel | Absence) -> ModelState:
         if isinstance(model, ServedModel):
-            return ModelState(name, str(version), "READY")
+            return ModelState(name, str(version), "READY", model.reason)
         if model == _UNLOADED and any(
             (left.name, left.version) == (name, version) for left in self._leaving
         ):
@@ -193,11 +196,11 @@ class Lifecycle:
         return ModelState(name, str(version), model.state, model.reason)
 
     def _try(
-        self, source: ModelSource, versions: Sequence[int], unchanged: Mapping[int, ServedModel]
+        self, source: ModelSource, versions: Sequence[int], serving: Mapping[int, BackendModel]
     ) -> dict[int, ServedModel | LoadError]:
         """Load versions; a version that fails does not keep the others from being tried.
 
-        What is ``unchanged`` goes on as it is.
+        Those ``serving`` go on, with the instances that are wanted now.
         """
         directory, config = source.directory, source.config
         name = config.name
@@ -211,13 +214,13 @@ class Lifecycle:
         try:
             for version in versions:
                 self._log.note(LogLevel.INFO, f"loading: {name}:{version}")
-                if version in unchanged:
-                    tried[version] = unchanged[version]
+                if version in serving:
+                    tried[version] = _updated(serving[version], config)
                     continue
                 start = time.monotonic()
                 try:
                     model = create_model(directory, version, config, self._server)
-                    model.source = source
+                    model.source, model.polled = source, config
                     model.load()
                     if not model_config.is_ensemble(config):  # of one of these the server tells 0
                         model.statistics.load_seconds = time.monotonic() - start
@@ -235,7 +238,7 @@ class Lifecycle:
                     del known[version]
                 if not known:
                     self._models.pop(name, None)
-            self.finish(self._closed(set(tried.values()) - set(unchanged.values())))
+            self.finish(self._closed(set(tried.values()) - set(serving.values())))
             raise
         return tried
 
@@ -273,30 +276,45 @@ class Lifecycle:
 
 
 def _serves_on(model: ServedModel, source: ModelSource, loaded: ModelTimes) -> bool:
-    """True if a version that serves needs not be loaded again."""
+    """True if a version that serves needs not be loaded again, but for its instances."""
     return (
         model.source is not None
         and source.times.of_version(model.version) <= loaded.of_version(model.version)
-        and _comparable(source.config) == _comparable(model.source.config)
+        and _comparable(source.config) == _comparable(model.polled)
     )
 
 
 def _comparable(config: Any) -> Any:
-    """A configuration without what concerns the choice of versions only."""
-    # With its instances: deviations.INSTANCE_UPDATE
+    """A configuration without its instances, and the choice of versions."""
     config = copy.deepcopy(config)
     config.ClearField("version_policy")
+    config.ClearField("instance_group")
     return config
+
+
+def _updated(model: BackendModel, config: Any) -> BackendModel | LoadError:
+    """A version with the instances of another configuration; or why it has none of these."""
+    try:
+        model.update(config)
+    except LoadError as error:
+        model.reason = _reason(error)
+        return error
+    model.reason = ""
+    model.polled = config
+    return model
 
 
 def _reason(error: LoadError) -> str:
     return f"{error.code.label}: {error.message}"
 
 
-def _failure(source: ModelSource, errors: Mapping[int, LoadError]) -> LoadError:
+def _failure(
+    source: ModelSource, errors: Mapping[int, LoadError], serving: Collection[int]
+) -> LoadError:
     failure = LoadError(
         "".join(
-            f"version {version} is at UNAVAILABLE state: {_reason(error)};"
+            f"version {version} is at {'READY' if version in serving else 'UNAVAILABLE'} state: "
+            f"{_reason(error)};"
             for version, error in errors.items()
         ),
         StatusCode.INVALID_ARG,

@@ -18,7 +18,7 @@ from triton_stub.core.scheduling.priority_queue import PriorityQueue
 from triton_stub.core.scheduling.scheduler import OnceScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from triton_stub.core.scheduling.batch_policy import BatchPolicy
     from triton_stub.core.scheduling.hold import Hold
@@ -49,7 +49,8 @@ class Batcher(OnceScheduler):
         super().__init__(policy)
         self._queue = PriorityQueue() if queue is None else queue
         self._clock = clock or Clock()
-        self._most_ready = 2 * instances
+        self._instances = set(range(instances))
+        self._removed: set[int] = set()
         self._drop = drop
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # for instances
@@ -98,9 +99,12 @@ class Batcher(OnceScheduler):
             for _ in batch:
                 self._note_queued()
 
-    def next_batch(self, instance: int = 0) -> list[Pending] | None:  # noqa: ARG002 - another's
+    def next_batch(self, instance: int = 0) -> list[Pending] | None:
         """Wait for the next batch; None when the queue is closed and nothing is left to do."""
         with self._lock:
+            if self._is_removed(instance):
+                self._leave(instance)
+                return None
             now = self._clock.now()
             self._catch_up(now)
             self._idle += 1
@@ -109,14 +113,16 @@ class Batcher(OnceScheduler):
         while True:
             with self._lock:
                 batch = self._pick()
-                while not (batch or self._has_ended() or self._queue.skipped):
+                while not (batch or self._has_ended(instance) or self._queue.skipped):
                     self._sleep(self._changed)
                     if self._due is not None:
                         self._catch_up(self._clock.now())
                     batch = self._pick()
-                is_over = batch is None and self._has_ended()
+                is_over = batch is None and self._has_ended(instance)
                 if batch or is_over:
                     self._idle -= 1
+                if is_over:
+                    self._leave(instance)
             self._answer_skipped()
             if batch or is_over:
                 return batch
@@ -138,6 +144,21 @@ class Batcher(OnceScheduler):
             self._alarm.notify_all()
         self._answer_skipped()
 
+    def update(self, added: Collection[int], removed: Collection[int]) -> None:
+        """Have other instances; those ``removed`` end as soon as no payload waits.
+
+        Until then they execute what comes, as on the server. Whoever asks is an instance.
+        """
+        with self._lock:
+            self._instances.update(added)
+            self._removed.update(removed)
+            self._go_on()
+        self._answer_skipped()
+
+    def discard(self, instances: Collection[int]) -> None:
+        """These instances, which were not added, may end."""
+        self.update((), instances)
+
     def drain(self) -> list[Pending]:
         """Empty the queue: the requests that nobody will execute."""
         with self._lock:
@@ -154,8 +175,19 @@ class Batcher(OnceScheduler):
         due = self._due
         self._clock.wait(condition, None if due is None else due - self._clock.now())
 
-    def _has_ended(self) -> bool:
-        return self._closed and not (self._queue or self._ready or self._formed)
+    def _has_ended(self, instance: int) -> bool:
+        if self._closed and not (self._queue or self._ready or self._formed):
+            return True
+        return self._is_removed(instance)
+
+    def _is_removed(self, instance: int) -> bool:
+        """True if an instance is one too many, and no payload waits."""
+        return instance in self._removed and not self._ready
+
+    def _leave(self, instance: int) -> None:
+        """An instance ends."""
+        self._removed.discard(instance)
+        self._instances.discard(instance)
 
     def _is_alone(self, pending: Pending) -> bool:
         """True if there is nothing else, and nothing to wait for: the most usual case, at once."""
@@ -217,7 +249,7 @@ class Batcher(OnceScheduler):
     def _has_room(self) -> bool:
         """True if one more payload may be formed."""
         if self._queue.is_prefetched:
-            return len(self._ready) < self._most_ready
+            return len(self._ready) < 2 * len(self._instances)
         return len(self._ready) < self._idle
 
     def _pick(self) -> list[Pending] | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from triton_stub.core.scheduling.scheduler import OnceScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from triton_stub.core.scheduling.batch_policy import BatchPolicy
     from triton_stub.core.scheduling.scheduler import Pending
@@ -33,6 +33,7 @@ class DefaultScheduler(OnceScheduler):
         self._idle: deque[queue.SimpleQueue[list[Pending] | None]] = deque()
         self._own: dict[int, queue.SimpleQueue[list[Pending] | None]]
         self._own = defaultdict(queue.SimpleQueue)
+        self._removed: set[int] = set()
         self._collected: list[list[Pending]] = []
         self._closing = threading.Lock()
         self._changed = threading.Condition(self._closing)
@@ -57,7 +58,9 @@ class DefaultScheduler(OnceScheduler):
         with self._closing:
             if self._waiting:
                 return self._waiting.popleft()
-            if self._closed:
+            if self._closed or instance in self._removed:
+                self._removed.discard(instance)
+                self._own.pop(instance, None)
                 return None
             own = self._own[instance]
             self._idle.append(own)
@@ -72,6 +75,25 @@ class DefaultScheduler(OnceScheduler):
                 self._closed = True
                 while self._idle:
                     self._idle.popleft().put(None)
+
+    def update(self, added: Collection[int], removed: Collection[int]) -> None:  # noqa: ARG002
+        """Have other instances; those ``removed`` end as soon as nothing waits.
+
+        Until then they execute what comes, as on the server. Whoever asks is an instance.
+        """
+        with self._closing:
+            for instance in removed:
+                own = self._own[instance]
+                if own in self._idle:
+                    self._idle.remove(own)
+                    del self._own[instance]
+                    own.put(None)
+                else:
+                    self._removed.add(instance)
+
+    def discard(self, instances: Collection[int]) -> None:
+        """These instances may end."""
+        self.update((), instances)
 
     def drain(self) -> list[Pending]:
         """Empty the queue, which is closed: the requests that nobody will execute."""

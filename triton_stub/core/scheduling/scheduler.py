@@ -11,7 +11,7 @@ from triton_stub.core.scheduling.hold import Holding
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.scheduling.batch_policy import BatchPolicy
@@ -88,6 +88,12 @@ class Scheduler(Protocol):
 
     def next_batch(self, instance: int = 0) -> list[Pending] | None:
         """Wait for the next batch of an instance; None when nothing will come any more."""
+
+    def update(self, added: Collection[int], removed: Collection[int]) -> None:
+        """Have other instances; those ``removed`` do what is left for them to do."""
+
+    def discard(self, instances: Collection[int]) -> None:
+        """These instances, which were not added, may end."""
 
     def reschedule(self, pending: Pending) -> str:
         """Execute a request again; why not, in the server's words, if it cannot be."""

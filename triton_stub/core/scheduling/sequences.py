@@ -19,17 +19,17 @@ from triton_stub.core.scheduling.hold import Holding
 from triton_stub.core.scheduling.scheduler import NOT_HANDLED
 from triton_stub.core.scheduling.sequence_backlog import Backlog, Waiting
 from triton_stub.core.scheduling.sequence_controls import Extras
-from triton_stub.core.scheduling.sequence_direct import DirectStrategy, null_request
-from triton_stub.core.scheduling.sequence_oldest import OldestStrategy
-from triton_stub.core.scheduling.sequence_slots import FreeSlots, Slot
+from triton_stub.core.scheduling.sequence_direct import null_request
+from triton_stub.core.scheduling.sequence_lanes import Lanes
 from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from triton_stub.core.scheduling.batch_policy import BatchPolicy
     from triton_stub.core.scheduling.scheduler import Pending
+    from triton_stub.core.scheduling.sequence_slots import Slot
     from triton_stub.core.tensor import Tensor
 
 # What identifies a sequence: 5 and "5" are two.
@@ -64,34 +64,21 @@ class SequenceBatcher(Holding):
         idle = ctypes.c_int64(batching.max_sequence_idle_microseconds).value
         self._idle_ns: int = idle * 1000
         self._is_oldest: bool = batching.HasField("oldest")
-        count = batching.oldest.max_candidate_sequences or max(1, config.max_batch_size)
         self._extras = Extras(config)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._wake = [threading.Condition(self._lock) for _ in range(instances)]
-        for wake in self._wake:
-            self._clock.attend(wake)
         # Requests to answer as soon as nobody holds the lock: who hears of it may send the next.
         self._skipped: list[tuple[Pending, InferenceError]] = []
-        self._all_slots = [
-            [Slot(each, number) for number in range(count)] for each in range(instances)
-        ]
-        self._free = FreeSlots()
-        for slot in (slot for slots in self._all_slots for slot in slots):
-            self._free.push(slot)
-        self._strategies: list[DirectStrategy | OldestStrategy] = [
-            OldestStrategy(
-                config,
-                policy,
-                self._extras,
-                self._release,
-                cancel=self._cancel,
-                clock=self._clock,
-            )
-            if self._is_oldest
-            else DirectStrategy(config, policy, slots, self._extras, self._release)
-            for slots in self._all_slots
-        ]
+        self._lanes = Lanes(
+            config,
+            policy,
+            self._extras,
+            self._lock,
+            self._clock,
+            release=self._release,
+            cancel=self._cancel,
+        )
+        self._lanes.add(range(instances))
         # Sequences that go on, by where they are, and when the last request of one came, in the
         # order of these times.
         self._slots: dict[SequenceId, Slot] = {}
@@ -142,7 +129,9 @@ class SequenceBatcher(Holding):
 
     def next_batch(self, instance: int = 0) -> list[Pending] | None:
         """Wait for the next batch; None when this is closed and nothing is left to do."""
-        strategy, wake = self._strategies[instance], self._wake[instance]
+        with self._lock:
+            lane = self._lanes[instance]
+        strategy = lane.strategy
         while True:
             with self._guarded():
                 now = self._clock.now()
@@ -154,13 +143,24 @@ class SequenceBatcher(Holding):
                 # Requests that may come again are those that this instance executes, and asking
                 # means that it executes none.
                 is_over = self._closed and not wait_ns and self._is_done(instance)
+                is_over = is_over or (not batch and self._lanes.has_left(instance))
                 if not batch and not is_over and not self._skipped:
                     waits = [ns for ns in (wait_ns, until_idle) if ns]
-                    self._clock.wait(wake, min(waits, default=None))
+                    self._clock.wait(lane.wake, min(waits, default=None))
             if batch:
                 return batch
             if is_over:
                 return None
+
+    def update(self, added: Collection[int], removed: Collection[int]) -> None:
+        """Have other instances; those ``removed`` go on with the sequences that they have."""
+        with self._lock:
+            self._lanes.update(added, removed)
+
+    def discard(self, instances: Collection[int]) -> None:
+        """These instances, which were not added, may end."""
+        with self._lock:
+            self._lanes.discard(instances)
 
     def release(self, pending: Pending) -> None:
         """A request has been executed for the last time."""
@@ -182,7 +182,7 @@ class SequenceBatcher(Holding):
             except InferenceError as error:
                 self._note(LogLevel.ERROR, f"{error.code.label}: {error.message}")
             if slot is not None:
-                self._strategies[slot.instance].settle()
+                self._lanes[slot.instance].strategy.settle()
 
     def reschedule(self, pending: Pending) -> str:
         """Execute a request again; why not, in the server's words, if it cannot be."""
@@ -231,9 +231,9 @@ class SequenceBatcher(Holding):
         with self._lock:
             self._drained = True
             left = self._backlog.drain()
-            for strategy in self._strategies:
-                left += strategy.drain()
-            for slot in (slot for slots in self._all_slots for slot in slots):
+            for lane in self._lanes:
+                left += lane.strategy.drain()
+            for slot in (slot for lane in self._lanes for slot in lane.slots):
                 left += [pending for pending in slot.queue if pending is not None]
                 slot.queue.clear()
             self._slots.clear()
@@ -276,7 +276,7 @@ class SequenceBatcher(Holding):
                 "terminated early.",
             )
         if slot is None and waiting is None:
-            slot = self._free.pop()
+            slot = self._lanes.take()
         if slot is None:
             self._backlog.put(sequence, pending, now)
             return
@@ -284,12 +284,13 @@ class SequenceBatcher(Holding):
             self._slots.pop(sequence, None)
         else:
             self._slots[sequence] = slot
-        self._strategies[slot.instance].enqueue(slot, pending)
-        self._wake[slot.instance].notify()
+        lane = self._lanes[slot.instance]
+        lane.strategy.enqueue(slot, pending)
+        lane.wake.notify()
 
     def _complete(self, pending: Pending) -> None:
-        for strategy in self._strategies:
-            strategy.complete(pending)
+        for lane in self._lanes:
+            lane.strategy.complete(pending)
 
     @property
     def _ends_all(self) -> bool:
@@ -306,6 +307,8 @@ class SequenceBatcher(Holding):
             left = slot.queue.popleft()
             if left is not None:
                 self._cancel(left)
+        if self._lanes.retire(slot):
+            return
         while (waiting := self._backlog.pop()) is not None:
             if any(pending.answer.cancelled for pending in waiting.queue):
                 for pending in waiting.queue:
@@ -321,7 +324,7 @@ class SequenceBatcher(Holding):
             if self._closed:
                 self._go_on()
             return
-        self._free.push(slot)
+        self._lanes.give_back(slot)
         if self._closed:
             self._go_on()
 
@@ -347,12 +350,13 @@ class SequenceBatcher(Holding):
     def _force_end(self, sequences: Sequence[SequenceId]) -> None:
         for sequence in sequences:
             slot = self._slots.pop(sequence)
-            self._strategies[slot.instance].enqueue(slot, None)
-            self._wake[slot.instance].notify()
+            lane = self._lanes[slot.instance]
+            lane.strategy.enqueue(slot, None)
+            lane.wake.notify()
 
     def _is_done(self, instance: int) -> bool:
         """True if nothing is queued for an instance, and nothing of the backlog will be."""
-        if not self._strategies[instance].is_idle():
+        if not self._lanes[instance].strategy.is_idle():
             return False
         has_sequence = any(slot.instance == instance for slot in self._slots.values())
         return not (has_sequence and self._backlog)
@@ -385,8 +389,7 @@ class SequenceBatcher(Holding):
             self._drop(pending, error)
 
     def _go_on(self) -> None:
-        for wake in self._wake:
-            wake.notify_all()
+        self._lanes.notify_all()
 
     @staticmethod
     def _refuse(message: str) -> NoReturn:
