@@ -266,10 +266,10 @@ def test_sequences(two: Two, strategy: str) -> None:
         send(4, "end")
         # All are replaced.
         send(7, "start")
-        update("kind: KIND_MODEL")
+        told.append(world.update("instance_group { kind: KIND_MODEL }"))
         send(8, "start")
         send(7, "end")
-        told.append(world.happened(2))
+        told.append(world.happened(3))
         send(8, "end")
         world.unload()
         return [*told, world.happened(1)]
