@@ -68,21 +68,23 @@ class Sequences(RuleBasedStateMachine):
         request = pending(enqueued=self.clock.time)
         request.correlation_id, request.flags = sequence, flags
         is_known = sequence in self.known
+        # It is forgotten when it is idle, unless it has no slot yet, or when it is cancelled.
+        was_idle = self.clock.time - self.known.get(sequence, -IDLE) >= IDLE
+        if was_idle and any(each.correlation_id == sequence for each in self.cancelled()):
+            # The server, too, takes a sequence for over when an earlier one of its id is cancelled.
+            return
         refused = self.put(request)
+        run = (sequence, self.runs.get(sequence))
+        is_cancelled = any(self.run_of[each] == run for each in self.dropped)
         if refused:
             assert "must specify the START flag" in refused
             assert not flags & START
-            # It is forgotten when it is idle, unless it has no slot yet, or when it is cancelled.
-            is_idle = self.clock.time - self.known.get(sequence, -IDLE) >= IDLE
-            run = (sequence, self.runs.get(sequence))
-            is_cancelled = any(self.run_of[each] == run for each in self.dropped)
-            assert not is_known or is_idle or is_cancelled
+            assert not is_known or was_idle or is_cancelled
             self.known.pop(sequence, None)
             return
         if not flags & START:
             assert is_known
-        was_idle = is_known and self.clock.time - self.known[sequence] >= IDLE
-        if not is_known or (was_idle and flags & START):
+        if not is_known or ((was_idle or is_cancelled) and flags & START):
             self.runs[sequence] = self.runs.get(sequence, 0) + 1
         self.run_of[request] = (sequence, self.runs[sequence])
         self.sent.append(request)
@@ -138,9 +140,18 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def cancel(self, data):
-        queued = [each for each in self.sent if each not in self.executed]
+        # See send: of the last sequence of its id.
+        queued = [
+            each for each in self.queued() if self.run_of[each][1] == self.runs[each.correlation_id]
+        ]
         if queued:
             data.draw(st.sampled_from(queued)).answer.cancel()
+
+    def queued(self):
+        return [each for each in self.sent if each not in {*self.executed, *self.dropped}]
+
+    def cancelled(self):
+        return [each for each in self.queued() if each.answer.cancelled]
 
     @invariant()
     def nothing_is_done_twice(self):
@@ -149,8 +160,9 @@ class Sequences(RuleBasedStateMachine):
 
     @invariant()
     def only_cancelled_sequences_are_dropped(self):
-        cancelled = {self.run_of[each] for each in self.sent if each.answer.cancelled}
-        assert {self.run_of[each] for each in self.dropped} <= cancelled
+        # In the backlog no sequence is idle: there is one of each id.
+        cancelled = {each.correlation_id for each in self.sent if each.answer.cancelled}
+        assert {each.correlation_id for each in self.dropped} <= cancelled
 
     @invariant()
     def each_sequence_is_in_order(self):
