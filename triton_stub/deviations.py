@@ -166,6 +166,14 @@ LOST_PROCESS = Deviation(
     stub="an error that says so",
     why="a test must not hang",
 )
+DEAD_UNLOAD = Deviation(
+    key="dead-unload",
+    what='with `isolation="process"`, a model that is unloaded after its process has died',
+    server="keeps it in state UNLOADING for ever, and waits for it until `exit-timeout-secs` when "
+    "it ends",
+    stub="unloads it",
+    why="a test must not hang",
+)
 EXACT_BATCH = Deviation(
     key="exact-batch",
     what="`model.execute([...])` with requests that the server would never put into one call",

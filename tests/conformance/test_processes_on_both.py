@@ -78,7 +78,7 @@ AT_LOAD = {
     "at_initialize": HEAD + "    def initialize(self, args):\n        os.abort()\n",
 }
 LAST_WORDS = HEAD + "    def finalize(self):\n        os._exit(1)\n" + EXECUTE
-SINGLE = [*DEATHS, "own", "again", "counted", "measured"]
+SINGLE = [*DEATHS, "own", "again", "counted", "measured", "dead", "alive"]
 LOADED = [*SINGLE, "last_words", "two", "pair", "stream", "kept"]
 
 
@@ -295,6 +295,21 @@ def test_a_model_that_is_loaded_again_is_healthy(engines: Engines) -> None:
         return told, ask(engine, "again", "'healthy'")
 
     assert engines.same(body)[1] == "healthy"
+
+
+@pytest.mark.rule("4.15-crash-unload")
+@pytest.mark.deviation("dead-unload")
+def test_a_model_that_is_unloaded_after_its_process_has_died(engines: Engines) -> None:
+    states: dict[str, str] = {}
+    for engine in engines:
+        outcome(lambda engine: ask(engine, "dead", "os._exit(1)"), engine)
+        manage(engine, "unload", "dead")
+        manage(engine, "unload", "alive")
+        wait_until(lambda engine=engine: unloaded(engine, "alive") == 1)  # type: ignore[misc]
+        with engine.client() as client:
+            rows = client.get_model_repository_index()
+        states[engine.name] = next(row["state"] for row in rows if row["name"] == "dead")
+    assert states == {"stub": "UNAVAILABLE", "native": "UNLOADING"}
 
 
 @pytest.mark.rule("4.15-not-ready")

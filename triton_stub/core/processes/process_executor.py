@@ -106,7 +106,7 @@ class ProcessExecutor:
         self._call("die", text)
 
     def unload(self) -> None:
-        """Run ``finalize`` there."""
+        """Run ``finalize`` there; nothing to do if the process has died: deviations.DEAD_UNLOAD."""
         self._call("unload")
 
     def finish(self) -> None:
