@@ -235,9 +235,10 @@ RATE_LIMITS = Deviation(
     stub="ignored with a warning",
     why="not yet imitated",
 )
-ALL_PASSIVE = Deviation(
-    key="all-passive",
-    what="a request to a model whose instance groups are all `passive`",
+PASSIVE = Deviation(
+    key="passive",
+    what="a request to a model whose instance groups are all `passive`, or which has "
+    "`sequence_batching` and one that is",
     server="ends, with all of its models",
     stub="an error that says so",
     why="a test must not crash",

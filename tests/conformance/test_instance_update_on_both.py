@@ -225,7 +225,7 @@ def test_sequences(two: Two, strategy: str) -> None:
         told: list[Any] = []
 
         def update(groups: str) -> None:
-            told.append([world.update(f"instance_group {{ {groups} }}"), world.happened()])
+            told.append(world.update(f"instance_group {{ {groups} }}"))
 
         def send(sequence: int, flags: str = "") -> None:
             start, end = "start" in flags, "end" in flags
@@ -254,7 +254,7 @@ def test_sequences(two: Two, strategy: str) -> None:
         send(1, "end")
         send(2, "end")
         thread.join()
-        told += [done, world.happened(1)]
+        told.append(done)
         # What is in the backlog waits for a sequence to end, also if there is a new instance.
         send(4, "start")
         thread, done = wait_in_backlog(5)
@@ -269,9 +269,9 @@ def test_sequences(two: Two, strategy: str) -> None:
         told.append(world.update("instance_group { kind: KIND_MODEL }"))
         send(8, "start")
         send(7, "end")
-        told.append(world.happened(3))
         send(8, "end")
         world.unload()
-        return [*told, world.happened(1)]
+        # On a busy machine the real server may never end an instance that is not needed any more.
+        return [*told, [note for note in world.happened() if note.endswith("begins")]]
 
     two.same(run)

@@ -16,6 +16,7 @@ from comparing import Engines
 from probing import marked, wait_for_log
 
 from triton_stub.engines.engine import Engine
+from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 from triton_stub.errors import InferenceError
 
@@ -157,12 +158,30 @@ def test_instances_execute_at_the_same_time(served: Engines) -> None:
     assert served.same(lambda engine: sorted(body(engine))) == [b"meets_0_0 meets_0_1 meets_0_2"]
 
 
-@pytest.mark.deviation("all-passive")
-def test_a_model_whose_instances_are_all_passive(tmp_path: Path) -> None:
-    config = CONFIG + "instance_group { passive: true }"
-    write_models(tmp_path, {"m": {"1/model.py": TELLS, "config.pbtxt": config}})
-    with StubEngine(tmp_path) as stub, pytest.raises(InferenceError, match="'m' are passive: the"):
-        stub.infer("m", IN=IN)
+@pytest.mark.deviation("passive")
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ("instance_group { passive: true }", "all instance groups of model 'm' are passive"),
+        (
+            "sequence_batching { direct { } } instance_group [ { }, { passive: true } ]",
+            "model 'm' has sequence_batching and passive instances",
+        ),
+    ],
+)
+def test_passive_instances_that_end_the_server(tmp_path: Path, more: str, text: str) -> None:
+    write_models(tmp_path, {"m": {"1/model.py": TELLS, "config.pbtxt": CONFIG + more}})
+
+    def ask(engine: Engine, number: int) -> None:
+        sequence = {"sequence_id": number, "sequence_start": True} if "sequence" in more else {}
+        engine.infer("m", IN=IN, **sequence)
+
+    with StubEngine(tmp_path) as stub, pytest.raises(InferenceError, match=f"{text}: the real"):
+        ask(stub, 1)
+    # The first sequence may get the slot of the other instance.
+    with NativeEngine(tmp_path) as native, pytest.raises(InferenceError, match="no answer from"):  # noqa: PT012
+        ask(native, 1)
+        ask(native, 2)
 
 
 @pytest.mark.deviation("rate-limits")

@@ -50,7 +50,7 @@ class BackendModel(ServedModel):
         self._directory = directory
         self._settings = settings
         self._validator = Validator(settings.config)
-        self._active = sum(not spec.is_passive for spec in self._wanted(self.config))
+        self._count(self._wanted(self.config))
         self._scheduler = self._new_scheduler()
         # For passive instances: nothing ever comes, but the end.
         self._nothing = DefaultScheduler(BatchPolicy(self.config))
@@ -118,7 +118,7 @@ class BackendModel(ServedModel):
             )
         self._others = [each for each in self._others if each not in started] + surplus
         self._workers = sorted(kept + started, key=lambda worker: worker.spec.is_passive)
-        self._active = sum(not worker.spec.is_passive for worker in self._workers)
+        self._count([worker.spec for worker in self._workers])
         self.config = wanted
         if not isinstance(self._scheduler, SequenceBatcher):  # which waits for sequences to end
             self._end(surplus)
@@ -265,17 +265,28 @@ class BackendModel(ServedModel):
         except BackendRefusedError:
             self.statistics.count_failure(self._server.clock.now(), FailureReason.BACKEND)
             raise
-        if not self._active:
-            raise InferenceError(
-                deviations.ALL_PASSIVE.text(
-                    f"all instance groups of model '{self.name}' are passive",
-                    "Leave passive out of one of them.",
-                )
-            )
+        if self._refusal:
+            raise InferenceError(self._refusal)
         new_responses = Responses if self._cache is None else self._cache.new_responses
         answer = new_responses(self._server.response_timeout, self.where)
         answer.check_waiting = self.check_waiting
         return self.traced(Pending(request, validated, self._server.clock.now(), answer))
+
+    def _count(self, specs: Sequence[InstanceSpec]) -> None:
+        """Count the instances that execute, and find out whether the server survives a request."""
+        self._active = sum(not spec.is_passive for spec in specs)
+        self._refusal = ""
+        if not self._active:
+            self._refusal = deviations.PASSIVE.text(
+                f"all instance groups of model '{self.name}' are passive",
+                "Leave passive out of one of them.",
+            )
+        elif self._active < len(specs) and self.config.HasField("sequence_batching"):
+            # It gives them slots for sequences.
+            self._refusal = deviations.PASSIVE.text(
+                f"model '{self.name}' has sequence_batching and passive instances",
+                "Leave passive out.",
+            )
 
     def _new_scheduler(self) -> Scheduler:
         policy, clock = BatchPolicy(self.config), self._server.clock
