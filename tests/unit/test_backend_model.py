@@ -9,6 +9,7 @@ from patience import wait_until
 from triton_stub.errors import LoadError
 from triton_stub.server.server import Server
 
+START, END = 1, 2
 CONFIG = 'backend: "python" output { name: "OUT" data_type: TYPE_STRING dims: [ 1 ] } '
 CODE = """
 import os, time
@@ -53,9 +54,10 @@ def served(request, tmp_path):
 class Served:
     def __init__(self, folder):
         self.folder = folder
+        self.scheduling = ""
 
     def write(self, group):
-        config = CONFIG + f"instance_group {{ {group} }}"
+        config = f"{CONFIG} {self.scheduling} instance_group {{ {group} }}"
         write_files(self.folder / "m", {"config.pbtxt": config})
         if not (self.folder / "m" / "1").exists():
             write_files(self.folder / "m", {"1/model.py": CODE})
@@ -119,3 +121,23 @@ def test_one_too_many_finishes_what_it_does(served):
     asking.join()
     assert answers[0]["OUT"][0] == b"m_0_0"
     assert "m_0_0 ends" in served.happened()
+
+
+@pytest.mark.parametrize("strategy", ["direct", "oldest"])
+def test_one_too_many_ends_after_its_sequences(served, strategy):
+    served.scheduling = f"sequence_batching {{ {strategy} {{ }} }}"
+    served.update("count: 2")
+    model = served.server.model("m")
+
+    def ask(sequence, flags=0):
+        (response,) = model.infer(correlation_id=sequence, flags=flags)
+        return response.result()["OUT"][0]
+
+    assert [ask(1, START), ask(2, START)] == [b"m_0_0", b"m_0_1"]
+    served.happened()
+    served.update("count: 1")
+    assert [ask(1), ask(2)] == [b"m_0_0", b"m_0_1"]
+    assert "m_0_0 ends" not in served.happened()
+    assert ask(1, END) == b"m_0_0"
+    seen = []
+    wait_until(lambda: seen.extend(served.happened()) or "m_0_0 ends" in seen)
