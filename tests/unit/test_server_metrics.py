@@ -254,8 +254,10 @@ def summaries(metrics, name):
     ]
 
 
-def test_summaries_of_executions():
+@pytest.mark.parametrize("counters", ["true", "false"])
+def test_summaries_of_executions(counters):
     config_ = {"summary_latencies": "true", "summary_quantiles": "0.5:0.1,0.9:0.1"}
+    config_["counter_latencies"] = counters
     metrics = ServerMetrics(Metrics(), config_)
     counters = Statistics()
     metrics.add(config(), 1, counters, cached=False)

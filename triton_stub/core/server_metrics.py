@@ -214,10 +214,10 @@ class ServerMetrics:
             series.counted.remove(statistics)
 
     def _counters(self, statistics: Statistics) -> Mapping[str, int]:
+        counters = statistics.counters()  # this is also when summaries hear of executions
         # A defect of the server (``IncrementCounter``): without latencies it counts nothing.
         if not self._with_counters:
             return {}
-        counters = statistics.counters()
         if self._enabled:
             return counters
         # Instances tell nobody (core ``src/backend_model_instance.cc``), queues and caches do.
