@@ -16,8 +16,8 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from triton_stub.core.request import InferenceRequest, InferenceResponse
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import BYTES, DATATYPES, from_dtype, from_name
-from triton_stub.endpoints import http_codec, http_json
-from triton_stub.endpoints.http_codec import OutputFormats
+from triton_stub.endpoints.http import codec, documents
+from triton_stub.endpoints.http.codec import OutputFormats
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def bits(array: Array) -> Any:
 
 
 def decode(body: bytes, json_size: int | None = None) -> tuple[InferenceRequest, OutputFormats]:
-    return http_codec.decode(body, len(body) if json_size is None else json_size, "m", -1)
+    return codec.decode(body, len(body) if json_size is None else json_size, "m", -1)
 
 
 def decode_document(**document: Any) -> tuple[InferenceRequest, OutputFormats]:
@@ -110,7 +110,7 @@ def test_the_official_client_reads_answers(
     response = InferenceResponse(
         model_name="m", model_version="1", request_id=request_id, tensors=tensors
     )
-    document, blobs = http_codec.encode(response, OutputFormats(binary))
+    document, blobs = codec.encode(response, OutputFormats(binary))
     answer = InferenceServerClient.parse_response_body(
         b"".join((document, *blobs)), header_length=len(document) if blobs else None
     )
@@ -131,7 +131,7 @@ def test_json_answers_are_read_back(array: Array) -> None:
     response = InferenceResponse(
         model_name="m", model_version="1", tensors=[Tensor.from_numpy("OUT", array)]
     )
-    document, blobs = http_codec.encode(response, OutputFormats())
+    document, blobs = codec.encode(response, OutputFormats())
     assert not blobs
     (output,) = json.loads(document)["outputs"]
     read = np.empty(array.size, array.dtype)
@@ -149,7 +149,7 @@ def test_large_tensors_are_not_copied() -> None:
     response = InferenceResponse(
         model_name="m", model_version="1", tensors=[Tensor.from_numpy("OUT", array)]
     )
-    _, (blob,) = http_codec.encode(response, OutputFormats(binary_by_default=True))
+    _, (blob,) = codec.encode(response, OutputFormats(binary_by_default=True))
     assert np.shares_memory(np.frombuffer(blob, np.uint8), array)
 
 
@@ -233,7 +233,7 @@ def test_an_output_whose_shape_is_not_its_size(name: str, data: bytes) -> None:
     tensor = Tensor("OUT", from_name(name), (2,), data)
     response = InferenceResponse(model_name="m", model_version="1", tensors=[tensor])
     with pytest.raises(InferenceError) as caught:
-        http_codec.encode(response, OutputFormats())
+        codec.encode(response, OutputFormats())
     assert caught.value.message == "output tensor shape does not match size of output for 'OUT'"
 
 
@@ -250,13 +250,13 @@ def test_deeply_nested_data_needs_no_deep_stack() -> None:
     max_leaves=8,
 ))  # fmt: skip
 def test_json_is_read_as_the_standard_library_reads_it(value: Any) -> None:
-    assert http_json.parse(json.dumps(value).encode()) == value
-    assert http_json.parse(http_json.dump(value)) == value
+    assert documents.parse(json.dumps(value).encode()) == value
+    assert documents.parse(documents.dump(value)) == value
 
 
 @given(st.binary(max_size=6))
 def test_text_may_be_any_bytes(data: bytes) -> None:
     """The server looks at neither the bytes it reads nor those it writes."""
     text = data.decode(errors="surrogateescape")
-    document = http_json.dump({"a": text})
-    assert http_json.parse(document) == {"a": text}
+    document = documents.dump({"a": text})
+    assert documents.parse(document) == {"a": text}

@@ -23,7 +23,7 @@ from tritonclient.utils import InferenceServerException
 
 import triton_stub
 from triton_stub import ServerError
-from triton_stub.endpoints.http import HttpEndpoint
+from triton_stub.endpoints.http.endpoint import HttpEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -400,7 +400,7 @@ def test_a_missing_package(missing: str) -> None:
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from triton_stub.errors import ServerError\n"
         "import triton_stub.server\n"
-        "try:\n    import triton_stub.endpoints.http\n"
+        "try:\n    import triton_stub.endpoints.http.endpoint\n"
         "except ServerError as error:\n    print(error)\n"
     )
     done = subprocess.run(

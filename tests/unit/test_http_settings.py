@@ -16,7 +16,7 @@ import triton_stub
 from triton_stub.core.log import Log, LogSettings
 from triton_stub.core.trace import TraceLevel
 from triton_stub.core.trace_settings import Tracer, TraceSettings
-from triton_stub.endpoints import http_settings
+from triton_stub.endpoints.http import settings
 from triton_stub.errors import ServerError
 from triton_stub.pb_utils.logger import LogLevel
 
@@ -44,11 +44,11 @@ def traces(tmp_path: Path) -> Tracer:
 
 
 def test_settings_of_traces(traces: Tracer) -> None:
-    told = http_settings.trace(traces, "", b'{"trace_rate": "3", "trace_level": ["TENSORS"]}')
-    assert told == http_settings.trace(traces, "", None)
+    told = settings.trace(traces, "", b'{"trace_rate": "3", "trace_level": ["TENSORS"]}')
+    assert told == settings.trace(traces, "", None)
     assert (told["trace_rate"], told["trace_level"]) == ("3", ["TENSORS"])
-    assert http_settings.trace(traces, "m", b'{"trace_count": "4"}')["trace_count"] == "4"
-    assert http_settings.trace(traces, "", b"")["trace_count"] == "-1"
+    assert settings.trace(traces, "m", b'{"trace_count": "4"}')["trace_count"] == "4"
+    assert settings.trace(traces, "", b"")["trace_count"] == "-1"
 
 
 @pytest.mark.parametrize(
@@ -64,17 +64,17 @@ def test_settings_of_traces(traces: Tracer) -> None:
 def test_a_change_that_is_refused_changes_nothing(traces: Tracer, body: bytes, text: str) -> None:
     before = traces.get()
     with pytest.raises(ServerError, match=text):
-        http_settings.trace(traces, "", body)
+        settings.trace(traces, "", body)
     assert traces.get() == before
 
 
 def test_settings_of_the_log() -> None:
     log = Log()
-    told = http_settings.logging(log, b'{"log_info": false, "log_verbose_level": 4294967295}')
-    assert told == http_settings.logging(log, None)
+    told = settings.logging(log, b'{"log_info": false, "log_verbose_level": 4294967295}')
+    assert told == settings.logging(log, None)
     assert log.settings == LogSettings(info=False)
     with pytest.raises(ServerError, match="non-boolean"):
-        http_settings.logging(log, b'{"log_warning": false, "log_error": 1, "log_format": "x"}')
+        settings.logging(log, b'{"log_warning": false, "log_error": 1, "log_format": "x"}')
     assert log.settings == LogSettings(info=False, warning=False)
 
 

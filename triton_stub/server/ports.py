@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triton_stub.endpoints.http import HttpEndpoint
+    from triton_stub.endpoints.http.endpoint import HttpEndpoint
     from triton_stub.server.server import Server
 
 
@@ -23,7 +23,7 @@ class Ports:
         """An endpoint more; keywords are those of ``HttpEndpoint``."""
         # The one import that runs upwards: ``Server.serve`` is part of the pinned face. On first
         # use, because the package must import without the serve extra.
-        from triton_stub.endpoints.http import HttpEndpoint
+        from triton_stub.endpoints.http.endpoint import HttpEndpoint
 
         endpoint = HttpEndpoint(self._server, **where).start()
         self._open.append(endpoint)

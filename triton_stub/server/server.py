@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from triton_stub.core.model import ServedModel
     from triton_stub.core.repository.source import LoadParameters
     from triton_stub.core.scheduling.hold import Hold
-    from triton_stub.endpoints.http import HttpEndpoint
+    from triton_stub.endpoints.http.endpoint import HttpEndpoint
 
 # The release whose behaviour the conformance suite compares with.
 IMITATED_VERSION = "2.51.0"

@@ -11,19 +11,50 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from triton_stub.core.trace import TraceLevel
-from triton_stub.endpoints import http_json
+from triton_stub.endpoints.http import answers, documents
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlette.requests import Request
+    from starlette.responses import Response
+
     from triton_stub.core.log import Log
     from triton_stub.core.trace_settings import Tracer
+    from triton_stub.endpoints.http import routing
+    from triton_stub.server import Server
 
 _UINT32 = 2**32
 _INT32_MAX = 2**31 - 1
 _LEAST_COUNT = -1
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
+
+
+class Settings:
+    """The settings of a server, and of its models."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def routes(self) -> routing.Routes:
+        """Which path asks for what."""
+        return (
+            ("/v2(/models/(?P<model>[^/]+))?/trace/setting", self._trace_settings),
+            ("/v2/logging", self._log_settings),
+        )
+
+    async def _trace_settings(self, request: Request, body: bytes, path: re.Match[str]) -> Response:
+        def content(new: bytes | None) -> dict[str, Any]:
+            model = path["model"] or ""
+            if model and not self._server.model(model).ready():
+                raise InferenceError(f"Request for unknown model : {model}", StatusCode.INVALID_ARG)
+            return trace(self._server.tracer, model, new)
+
+        return answers.get_or_post(request, body, content)
+
+    async def _log_settings(self, request: Request, body: bytes, _path: re.Match[str]) -> Response:
+        return answers.get_or_post(request, body, lambda new: logging(self._server.log(), new))
 
 
 def trace(tracer: Tracer, model: str, body: bytes | None) -> dict[str, Any]:
@@ -48,20 +79,20 @@ def logging(log: Log, body: bytes | None) -> dict[str, Any]:
 
 
 def _asked(body: bytes) -> Any:
-    return http_json.parse(body) if body else {}
+    return documents.parse(body) if body else {}
 
 
 def _given(asked: Any, name: str) -> Any:
-    return asked[name] if http_json.has(asked, name) else None
+    return asked[name] if documents.has(asked, name) else None
 
 
 def _level(value: Any) -> int:
     # An int of 32 bits; what is below 0 counts as 0 (common ``logging.h``).
-    return max(0, (http_json.as_unsigned(value) + 2**31) % _UINT32 - 2**31)
+    return max(0, (documents.as_unsigned(value) + 2**31) % _UINT32 - 2**31)
 
 
 def _format(value: Any) -> str:
-    name = http_json.as_string(value)
+    name = documents.as_string(value)
     if name not in ("default", "ISO8601"):
         raise InferenceError(
             f"invalid argument for --log_format, got: {name}", StatusCode.UNAVAILABLE
@@ -70,16 +101,16 @@ def _format(value: Any) -> str:
 
 
 _LOG_CHANGES: dict[str, Callable[[Any], Any]] = {
-    "info": http_json.as_bool,
-    "warning": http_json.as_bool,
-    "error": http_json.as_bool,
+    "info": documents.as_bool,
+    "warning": documents.as_bool,
+    "error": documents.as_bool,
     "verbose_level": _level,
     "format": _format,
 }
 
 
 def _trace_changes(asked: Any) -> dict[str, Any]:
-    if http_json.has(asked, "trace_file"):
+    if documents.has(asked, "trace_file"):
         raise InferenceError(
             "trace file location can not be updated through network protocol",
             StatusCode.UNSUPPORTED,
@@ -91,7 +122,7 @@ def _trace_changes(asked: Any) -> dict[str, Any]:
         ("trace_count", "count", _count),
         ("log_frequency", "log_frequency", _unsigned),
     ):
-        if http_json.has(asked, name):
+        if documents.has(asked, name):
             value = asked[name]
             new = None if value is None else read(name, value)
             if value is None or new is not None:
@@ -101,9 +132,9 @@ def _trace_changes(asked: Any) -> dict[str, Any]:
 
 def _trace_level(_name: str, value: Any) -> TraceLevel | None:
     """The levels of a list, together; None if it has none that there is."""
-    names = http_json.as_array(value)
+    names = documents.as_array(value)
     level: TraceLevel | None = None
-    for name in map(http_json.as_string, names):
+    for name in map(documents.as_string, names):
         if name == "OFF" and len(names) > 1:
             raise InferenceError(
                 "Expect only one trace level 'OFF' is specified", StatusCode.INVALID_ARG
@@ -129,7 +160,7 @@ def _count(name: str, value: Any) -> int:
 
 def _integer(name: str, value: Any, least: int, most: int) -> int:
     """``std::stoi``: leading digits, of 32 bits with a sign. The range is but told."""
-    text = http_json.as_string(value)
+    text = documents.as_string(value)
     found = _INTEGER.match(text)
     if found is None:
         raise InferenceError(f"Unable to parse '{name}', got: {text}", StatusCode.INVALID_ARG)

@@ -16,8 +16,8 @@ from triton_stub import datatypes
 from triton_stub.core.request import InferenceRequest, own_correlation_id, own_parameter
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import Datatype
-from triton_stub.endpoints import http_data, http_json
-from triton_stub.endpoints.http_json import (
+from triton_stub.endpoints.http import documents, values
+from triton_stub.endpoints.http.documents import (
     INT64_MAX,
     as_array,
     as_bool,
@@ -61,7 +61,7 @@ def decode(
     body is refused.
     """
     # A body without binary tensors, which may be long, is not copied.
-    document = http_json.parse(body if json_size == len(body) else body[:json_size])
+    document = documents.parse(body if json_size == len(body) else body[:json_size])
     request_id = c_string(optional(document, "id", as_string, ""))
     parameters = _Parameters(document)
     blobs = _Blobs(body, json_size, model_name)
@@ -109,10 +109,10 @@ def encode(
             if blob:
                 blobs.append(blob)
         else:
-            output["data"] = http_data.write(tensor)
+            output["data"] = values.write(tensor)
         outputs.append(output)
     document["outputs"] = outputs
-    return http_json.dump(document), blobs
+    return documents.dump(document), blobs
 
 
 class _Blobs:
@@ -149,7 +149,7 @@ class _Parameters:
         self.priority = 0
         self.timeout = 0
         self.binary_data_output = False
-        if not http_json.has(document, "parameters"):
+        if not documents.has(document, "parameters"):
             return
         parameters = document["parameters"]
         if type(parameters) is not dict:
@@ -208,7 +208,7 @@ def _inputs(document: Any, blobs: _Blobs, request_id: str) -> list[Tensor]:
 
 
 def _check_one_source(entry: Any) -> None:
-    parameters = entry["parameters"] if http_json.has(entry, "parameters") else None
+    parameters = entry["parameters"] if documents.has(entry, "parameters") else None
     sources = [
         f"'{name}'"
         for place, name in (
@@ -216,7 +216,7 @@ def _check_one_source(entry: Any) -> None:
             (parameters, "binary_data_size"),
             (parameters, "shared_memory_region"),
         )
-        if http_json.has(place, name)
+        if documents.has(place, name)
     ]
     if len(sources) != 1:
         found = f"set {' '.join(sources)}" if sources else "no field is set"
@@ -250,7 +250,7 @@ def _data(
     size = optional(parameters, "binary_data_size", as_unsigned, None)
     if size is not None:
         return blobs.take(name, size)
-    if http_json.has(parameters, "shared_memory_region"):
+    if documents.has(parameters, "shared_memory_region"):
         raise _not_served(f"input '{name}' in shared memory")
     count = math.prod(shape) if shape else 0
     if count == 0:
@@ -258,24 +258,24 @@ def _data(
     data = required(entry, "data", as_array)
     if datatype is _INVALID:
         raise _refused(f"invalid datatype for input {name}")
-    return http_data.read(name, datatype, max(count, 0), data)
+    return values.read(name, datatype, max(count, 0), data)
 
 
 def _outputs(document: Any) -> list[tuple[str, bool]]:
     """Requested outputs, and whether each is wanted as binary data."""
     outputs: list[tuple[str, bool]] = []
-    if not http_json.has(document, "outputs"):
+    if not documents.has(document, "outputs"):
         return outputs
     for entry in required(document, "outputs", as_array):
-        parameters = entry["parameters"] if http_json.has(entry, "parameters") else None
-        if http_json.has(parameters, "shared_memory_region"):
+        parameters = entry["parameters"] if documents.has(entry, "parameters") else None
+        if documents.has(parameters, "shared_memory_region"):
             _check_shared_memory_alone(parameters)
         name = required(entry, "name", as_string)
         # The one complaint that says "set".
         classes = optional(parameters, "classification", as_unsigned, 0, verb="set")
         if classes:
             raise _not_served(f"output '{name}' as classification")
-        if http_json.has(parameters, "shared_memory_region"):
+        if documents.has(parameters, "shared_memory_region"):
             raise _not_served(f"output '{name}' in shared memory")
         outputs.append((name, optional(parameters, "binary_data", as_bool, default=False)))
     return outputs

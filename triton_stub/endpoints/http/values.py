@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from triton_stub.datatypes import BF16, BYTES, from_name
-from triton_stub.endpoints.http_json import INT64_MAX, INT64_MIN, UINT64_MAX
+from triton_stub.endpoints.http.documents import INT64_MAX, INT64_MIN, UINT64_MAX
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ try:
     import httptools  # noqa: F401 - uvicorn's parser, which it would import at the first start
     import uvicorn
 
-    from triton_stub.endpoints.http_app import HttpApp
-    from triton_stub.endpoints.metrics import MetricsApp
+    from triton_stub.endpoints.http.app import HttpApp
+    from triton_stub.endpoints.http.metrics import MetricsApp
 except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0]
     raise ServerError(

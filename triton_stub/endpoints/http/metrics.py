@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from triton_stub.endpoints import http_json
+from triton_stub.endpoints.http import documents
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -31,7 +31,7 @@ class MetricsApp:
         """Answer one request: with nothing, as the server does, if it is for another page."""
         request = Request(scope, receive)
         if request.method != "GET":
-            body = http_json.dump({"error": "Method Not Allowed"})
+            body = documents.dump({"error": "Method Not Allowed"})
             response = Response(body, 405, {"content-type": "text/plain"})
         else:
             path = request.scope["raw_path"].decode("ascii", "replace")

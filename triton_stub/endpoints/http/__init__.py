@@ -1,0 +1,1 @@
+"""KServe v2 and Triton's extensions over HTTP."""
