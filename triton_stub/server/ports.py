@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from triton_stub.endpoints.clients import OwnClients
     from triton_stub.endpoints.http.endpoint import HttpEndpoint
     from triton_stub.server.server import Server
 
@@ -17,6 +18,7 @@ class Ports:
         self._server = server
         self._open: list[HttpEndpoint] = []
         self._own: HttpEndpoint | None = None
+        self._client: OwnClients | None = None
         self._opening = threading.Lock()
 
     def open(self, **where: Any) -> HttpEndpoint:
@@ -37,8 +39,20 @@ class Ports:
                 self._own = self._server.serve(http_port=0)
             return self._own
 
+    @property
+    def client(self) -> OwnClients:
+        """Makes clients in this process."""
+        from triton_stub.endpoints.clients import OwnClients
+
+        with self._opening:
+            if self._client is None:
+                self._client = OwnClients(self._server)
+            return self._client
+
     def close(self) -> None:
         """Close them all."""
+        if self._client is not None:
+            self._client.close()
         while self._open:
             self._open.pop().stop()
         self._own = None

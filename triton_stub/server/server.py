@@ -33,11 +33,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    import tritonclient.http
-
     from triton_stub.core.model import ServedModel
     from triton_stub.core.repository.source import LoadParameters
     from triton_stub.core.scheduling.hold import Hold
+    from triton_stub.endpoints.clients import ClientMaker
     from triton_stub.endpoints.http.endpoint import HttpEndpoint
 
 # The release whose behaviour the conformance suite compares with.
@@ -337,11 +336,14 @@ class Server:
         """``"host:port"`` of an HTTP endpoint of the server's own, opened at the first asking."""
         return self._ports.own.http_url
 
-    def client(self) -> tritonclient.http.InferenceServerClient:
-        """A real ``tritonclient.http`` client that talks to this server; close it after use."""
-        from tritonclient.http import InferenceServerClient
+    @property
+    def client(self) -> ClientMaker:
+        """``client("http" | "grpc" | "http.aio" | "grpc.aio")``: a real client of tritonclient.
 
-        return InferenceServerClient(self.http_url)
+        It talks to this server without a network port; close it after use.
+        """
+        self._check_live()
+        return self._ports.client
 
     def find(self, name: str, version: int = NEWEST) -> ServedModel:
         """The loaded model behind a name; InferenceError in the server's words if there is none."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _LAST_PORT = 65535
+# Before the path of a socket, in place of a host; gRPC spells it so, too.
+_UNIX = "unix:"
 # Clients keep connections in pools; one that is closed under them is an error to them.
 _KEEP_ALIVE_SECONDS = 3600
 # A model that never returns must not keep the test run from ending.
@@ -116,6 +118,8 @@ class _Port:
     @property
     def url(self) -> str:
         """``"host:port"``."""
+        if self._host.startswith(_UNIX):
+            return self._host
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{host}:{self._port}"
 
@@ -125,7 +129,8 @@ class _Port:
             raise ServerError(f"the HTTP endpoint at {self.url} was started before")
         # Listening from here on: whoever connects before the thread runs, waits.
         self._listener = self._listen()
-        self._port = self._listener.getsockname()[1]
+        if self._listener.family != socket.AF_UNIX:
+            self._port = self._listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
             http="httptools",
@@ -163,6 +168,15 @@ class _Port:
         self._uvicorn = self._thread = self._listener = None
 
     def _listen(self) -> socket.socket:
+        if self._host.startswith(_UNIX):
+            listener = socket.socket(socket.AF_UNIX)
+            try:
+                listener.bind(self._host.removeprefix(_UNIX))
+                listener.listen(_BACKLOG)
+            except BaseException:
+                listener.close()
+                raise
+            return listener
         if not 0 <= self._port <= _LAST_PORT:
             raise ServerError(
                 f"there is no port {self._port}: expected 1 to {_LAST_PORT}, or 0 for a free one",
