@@ -1,5 +1,6 @@
 """A Triton server in this process, with the face of NVIDIA's own in-process Python API."""
 
+from triton_stub.server.about import IMITATED_VERSION
 from triton_stub.server.enums import (
     DataType,
     DLDeviceType,
@@ -19,7 +20,7 @@ from triton_stub.server.model import Model
 from triton_stub.server.options import ModelLoadDeviceLimit, Options, RateLimiterResource
 from triton_stub.server.request import InferenceRequest
 from triton_stub.server.response import AsyncResponseIterator, InferenceResponse, ResponseIterator
-from triton_stub.server.server import IMITATED_VERSION, Server
+from triton_stub.server.server import Server
 from triton_stub.server.tensor import Tensor
 
 __all__ = [

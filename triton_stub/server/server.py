@@ -22,12 +22,14 @@ from triton_stub.core.repository.repository import (
     describe_failures,
 )
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
+from triton_stub.server import about
 from triton_stub.server.enums import MetricFormat, ModelControlMode
 from triton_stub.server.index import ModelDictionary, names_of_models
 from triton_stub.server.metrics import REGISTRY
 from triton_stub.server.model import Model
 from triton_stub.server.options import Options, unknown
 from triton_stub.server.ports import Ports
+from triton_stub.server.shared_memory import SharedMemory
 
 if TYPE_CHECKING:
     import os
@@ -38,14 +40,6 @@ if TYPE_CHECKING:
     from triton_stub.core.scheduling.hold import Hold
     from triton_stub.endpoints.clients import ClientMaker
     from triton_stub.endpoints.http.endpoint import HttpEndpoint
-
-# The release whose behaviour the conformance suite compares with.
-IMITATED_VERSION = "2.51.0"
-# What of the protocol's extensions is there; a client may ask before it uses one.
-EXTENSIONS = (
-    *("sequence", "schedule_policy", "model_configuration", "binary_tensor_data"),
-    *("parameters", "statistics", "trace", "logging"),
-)
 
 
 class Server:
@@ -75,6 +69,8 @@ class Server:
         self._log = Log(options.log_settings, echo=options.echo_log)
         self._closing = contextlib.ExitStack()
         self._ports = Ports(self)
+        #: The regions that clients have registered, for their tensors.
+        self.shared_memory = SharedMemory(allowed=options.allow_client_shm)
         # From the start to the end of stop; live only until stop begins.
         self._started = self._live = False
 
@@ -161,6 +157,7 @@ class Server:
             self._unload_all(self.options.exit_timeout if timeout is None else timeout)
         finally:
             self._ports.close()
+            self.shared_memory.close()
             self._host.tracer.close()
             self._started = False
 
@@ -193,11 +190,7 @@ class Server:
     def metadata(self) -> dict[str, Any]:
         """Name, version and extensions, as ``GET /v2`` prints them."""
         self._check_started()
-        return {
-            "name": self.options.server_id,
-            "version": IMITATED_VERSION,
-            "extensions": list(EXTENSIONS),
-        }
+        return about.metadata(self.options.server_id)
 
     def log(self) -> Log:
         """The server's log so far; ``str()`` prints it, ``records()`` lists it."""
@@ -360,26 +353,7 @@ class Server:
         Without a version, every version that serves.
         """
         self._check_live()
-        names = [name] if name else self._repository.loaded_names()
-        models = [model for each in names for model in self._repository.ready(each)]
-        # Neither the words nor the status are those of other requests for unknown models.
-        if name and not models:
-            raise InferenceError(
-                f"requested model '{name}' is not available", StatusCode.INVALID_ARG
-            )
-        if version != NEWEST:
-            models = [model for model in models if model.version == version]
-        if name and not models:
-            raise InferenceError(
-                f"requested model version is not available for model '{name}'",
-                StatusCode.INVALID_ARG,
-            )
-        return {
-            "model_stats": [
-                {"name": model.name, "version": str(model.version), **model.statistics.to_dict()}
-                for model in models
-            ]
-        }
+        return about.statistics(self._repository, name, version)
 
     def _check_started(self) -> None:
         if not self._started:
