@@ -460,6 +460,14 @@ TEXT_SEQUENCE = Deviation(
     stub="an error that says so",
     why="a crash tells nothing",
 )
+SHRUNK_MEMORY = Deviation(
+    key="shrunk-memory",
+    what="a tensor in a region of shared memory whose object was made smaller after the region was "
+    "registered",
+    server="dies when it reads or writes what is not there any more",
+    stub="an error that says so",
+    why="a test must not crash",
+)
 
 ALL: tuple[Deviation, ...] = tuple(
     value for value in dict(globals()).values() if isinstance(value, Deviation)

@@ -78,6 +78,9 @@ class Options:
     ``trace_config`` has the settings of ``--trace-config``, by their names: ``level`` (or several
     of them), ``rate``, ``count``, ``file`` and ``log-frequency``. Requests over HTTP are traced.
 
+    ``allow_client_shm=False`` refuses regions of shared memory, as the real server since 26.04 does
+    without ``--allow-client-shm=true``; before, it took them.
+
     No model keeps a program from going on, or from ending. In seconds: ``load_timeout`` for a model
     to load, ``response_timeout`` for each response to a request, both with None for ever, as on the
     server; ``exit_timeout`` for all models to finish what they do when they are unloaded. What
@@ -130,6 +133,7 @@ class Options:
     clock: Clock | None = None
     echo_log: TextIO | None = None
     trace_config: Mapping[str, Any] = field(default_factory=dict)
+    allow_client_shm: bool = True
 
     def check(self) -> None:
         """TypeError or InvalidArgumentError for what no server starts with."""
