@@ -2,10 +2,10 @@
 
     python ci/client_examples.py client/src/python/examples [--engine native] [--only TEXT]
 
-The folder is from github.com/triton-inference-server/client; the clients need ``tritonclient[all]``,
-``pillow`` and ``attrdict``. The models that the examples expect
-are Python models in ``tests/client_models``. Prints a table; the exit code is 1 if an example
-fails, or one is there that this program has not heard of.
+The folder is from github.com/triton-inference-server/client; the clients need
+``tritonclient[all]``, ``pillow`` and ``attrdict``. The models that the examples expect are Python
+models in ``tests/client_models``. Prints a table; the exit code is 1 if an example fails, or one
+is there that this program has not heard of.
 """
 
 from __future__ import annotations
