@@ -238,8 +238,6 @@ def test_the_asynchronous_client(url: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v2/models/fp32/generate"),
-        ("POST", "/v2/models/fp32/versions/1/generate_stream"),
         ("POST", "/v2/repository/models/fp32/load"),
         ("POST", "/v2/repository/models/fp32/unload"),
         ("GET", "/v2/systemsharedmemory/status"),

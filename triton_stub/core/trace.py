@@ -147,9 +147,9 @@ class Trace:
             return
         self._final = response.final
         self._tensors("TENSOR_BACKEND_OUTPUT", response.tensors)
+        if not self.parent:
+            self.stamp("INFER_RESPONSE_COMPLETE")
         if response.final:
-            if not self.parent:
-                self.stamp("INFER_RESPONSE_COMPLETE")
             self._release()
 
     def served(

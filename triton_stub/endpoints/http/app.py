@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 
-from triton_stub.endpoints.http import answers, inference, routing
+from triton_stub.endpoints.http import answers, inference
 from triton_stub.endpoints.http.about import About
+from triton_stub.endpoints.http.generation import Generation
 from triton_stub.endpoints.http.inference import Inference
 from triton_stub.endpoints.http.repository import ModelRepository
 from triton_stub.endpoints.http.settings import Settings
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 # What the real server has and a later release is to have: a client is told so, not "Not Found".
 _LATER = (
-    f"{routing.MODEL}/(generate|generate_stream)",
     "/v2/repository(/[^/]+)?/models/[^/]+/(load|unload)",
     "/v2/(system|cuda)sharedmemory(/region/[^/]+)?/(status|register|unregister)",
 )
@@ -41,7 +41,10 @@ class HttpApp:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        parts = (Inference(server), About(server), ModelRepository(server), Settings(server))
+        parts = (
+            *(Inference(server), Generation(server), About(server)),
+            *(ModelRepository(server), Settings(server)),
+        )
         self._routes = [
             (re.compile(pattern), handler)
             for pattern, handler in (

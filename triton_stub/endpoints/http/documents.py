@@ -26,6 +26,14 @@ UINT64_MAX = 2**64 - 1
 _PARSE_ERROR = "Parse error at offset "
 
 
+class Members(dict[str, Any]):
+    """An object that tells which ``names`` it has, in order, and each as often as it is there."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(_first_of_equals(pairs))
+        self.names = [name for name, _ in pairs]
+
+
 class _Decoder(rapidjson.Decoder):
     """Objects become dicts in which the first of several equal names wins, as in RapidJSON."""
 
@@ -36,26 +44,47 @@ class _Decoder(rapidjson.Decoder):
         return _first_of_equals(pairs)
 
 
+class _MembersDecoder(_Decoder):
+    def end_object(self, pairs: list[tuple[str, Any]]) -> Members:
+        return Members(pairs)
+
+
 # Native: integers beyond 64 bits become floats, and floats are rounded as the server rounds them.
-_decode: Callable[[bytes], Any] = _Decoder(number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
+_NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
+_decode: Callable[[bytes], Any] = _Decoder(number_mode=_NUMBERS)
+_decode_members: Callable[[bytes], Any] = _MembersDecoder(number_mode=_NUMBERS)
 
 
 def parse(body: bytes) -> Any:
     """The value of a JSON text; InferenceError if it is none."""
+    return _parse_any(body, _decode, _first_of_equals)
+
+
+def parse_members(body: bytes) -> Any:
+    """The same, and every object is of ``Members``."""
+    return _parse_any(body, _decode_members, Members)
+
+
+def _parse_any(
+    body: bytes,
+    decode: Callable[[bytes], Any],
+    new_object: Callable[[list[tuple[str, Any]]], dict[str, Any]],
+) -> Any:
     if body.startswith(codecs.BOM_UTF8):
         body = body.replace(codecs.BOM_UTF8, b"   ", 1)  # blanks keep the offsets of complaints
     try:
-        return _parse(body)
+        return _parse(body, decode)
     except UnicodeDecodeError:
         # The server takes any bytes inside a string, and reads up to a NUL if there is one.
         text = body.partition(b"\0")[0].decode(errors="surrogateescape")
-        _parse(text.encode(errors="replace"))  # byte for byte; only to complain as the server does
-        return json.loads(text, object_pairs_hook=_first_of_equals)
+        # Byte for byte; only to complain as the server does.
+        _parse(text.encode(errors="replace"), decode)
+        return json.loads(text, object_pairs_hook=new_object)
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes, decode: Callable[[bytes], Any]) -> Any:
     try:
-        return _decode(body)
+        return decode(body)
     except rapidjson.JSONDecodeError as error:
         # For example: Parse error at offset 5: Invalid value.
         offset, _, reason = str(error).removeprefix(_PARSE_ERROR).partition(": ")
@@ -110,7 +139,7 @@ def as_array(value: Any) -> list[Any]:
 
 def has(value: Any, name: str) -> TypeGuard[dict[str, Any]]:
     """True if the value is an object with such a member; None is a value, too."""
-    return type(value) is dict and name in value
+    return isinstance(value, dict) and name in value
 
 
 def required(value: Any, name: str, kind: Callable[[Any], T]) -> T:
