@@ -6,29 +6,27 @@ changes nothing since 25.08; before, it was refused.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from triton_stub.core.trace import TraceLevel
+from triton_stub.endpoints import settings
 from triton_stub.endpoints.http import answers, documents
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from triton_stub.core.log import Log
+    from triton_stub.core.trace import TraceLevel
     from triton_stub.core.trace_settings import Tracer
     from triton_stub.endpoints.http import routing
     from triton_stub.server import Server
 
 _UINT32 = 2**32
-_INT32_MAX = 2**31 - 1
-_LEAST_COUNT = -1
-_INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
 
 
 class Settings:
@@ -131,43 +129,13 @@ def _trace_changes(asked: Any) -> dict[str, Any]:
 
 
 def _trace_level(_name: str, value: Any) -> TraceLevel | None:
-    """The levels of a list, together; None if it has none that there is."""
     names = documents.as_array(value)
-    level: TraceLevel | None = None
-    for name in map(documents.as_string, names):
-        if name == "OFF" and len(names) > 1:
-            raise InferenceError(
-                "Expect only one trace level 'OFF' is specified", StatusCode.INVALID_ARG
-            )
-        if name in TraceLevel.__members__:
-            level = TraceLevel[name] | (level or TraceLevel.OFF)
-    return level
+    return settings.trace_level(map(documents.as_string, names), alone=len(names) == 1)
 
 
 def _unsigned(name: str, value: Any) -> int:
-    return _integer(name, value, 0, _UINT32 - 1) % _UINT32
+    return settings.unsigned(name, documents.as_string(value))
 
 
 def _count(name: str, value: Any) -> int:
-    count = _integer(name, value, _LEAST_COUNT, _INT32_MAX)
-    if count < _LEAST_COUNT:
-        raise InferenceError(
-            f"Unable to parse '{name}'. Expecting value >= {_LEAST_COUNT}, got:{value}",
-            StatusCode.INVALID_ARG,
-        )
-    return count
-
-
-def _integer(name: str, value: Any, least: int, most: int) -> int:
-    """``std::stoi``: leading digits, of 32 bits with a sign. The range is but told."""
-    text = documents.as_string(value)
-    found = _INTEGER.match(text)
-    if found is None:
-        raise InferenceError(f"Unable to parse '{name}', got: {text}", StatusCode.INVALID_ARG)
-    number = int(found[1])
-    if not -_INT32_MAX - 1 <= number <= _INT32_MAX:
-        raise InferenceError(
-            f"Unable to parse '{name}', value is out of range [ {least}, {most} ], got: {text}",
-            StatusCode.INVALID_ARG,
-        )
-    return number
+    return settings.count(name, documents.as_string(value), got=", got:")

@@ -1,0 +1,59 @@
+"""Inference requests over gRPC that are answered once.
+
+Source: server ``src/grpc/infer_handler.cc``, ``ModelInferHandler``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+from triton_stub.endpoints.grpc import codec
+from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.pb_utils.casters import c_string
+
+if TYPE_CHECKING:
+    from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
+
+    from triton_stub.core.request import InferenceResponse
+    from triton_stub.core.responses import Responses
+    from triton_stub.server import Server
+
+
+class Inference:
+    """Requests to models that answer once."""
+
+    def __init__(self, server: Server, compression: grpc.Compression) -> None:
+        self._server = server
+        self._compression = compression
+
+    def ModelInfer(  # noqa: N802 - the protocol's name
+        self, request: ModelInferRequest, context: grpc.ServicerContext
+    ) -> ModelInferResponse:
+        """Send a request to a model, and wait for its answer."""
+        version = codec.version(request.model_version)
+        model = self._server.find(c_string(request.model_name), version)
+        if model.decoupled:
+            raise InferenceError(
+                "ModelInfer RPC doesn't support models with decoupled transaction policy",
+                StatusCode.UNSUPPORTED,
+            )
+        asked, formats = codec.decode(request, self._server)
+        responses = model.submit(asked)
+        # Called at the end of the call, whatever that is; the model may have answered by then.
+        if not context.add_callback(responses.cancel):
+            responses.cancel()
+        answer = codec.encode(_only(responses), formats)
+        if self._compression is not grpc.Compression.NoCompression:
+            context.set_compression(self._compression)
+        return answer
+
+
+def _only(responses: Responses) -> InferenceResponse:
+    """The one response of a request; InferenceError if there is none, or more than one."""
+    arrived = list(responses)
+    told = [response for response in arrived if not response.bare]
+    if len(told) != 1:
+        raise InferenceError(f"expected a single response, got {len(told)}")
+    return told[0]
