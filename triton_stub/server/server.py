@@ -238,6 +238,11 @@ class Server:
         self._check_started()
         return self._repository.index(only_ready=only_ready)
 
+    def progress(self) -> list[ModelState]:
+        """The rows of the index, also while ``start`` loads the models; none before that."""
+        repository: Repository | None = getattr(self, "_repository", None)
+        return [] if repository is None else repository.index()
+
     def load(self, model_name: str, parameters: LoadParameters | None = None) -> Model:
         """Load a model, or load it again if it has changed on disk.
 
