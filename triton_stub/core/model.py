@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triton_stub.core.host import InstanceHost, ServerHost
+    from triton_stub.core.labels import Labels
     from triton_stub.core.repository.source import ModelSource
     from triton_stub.core.request import InferenceRequest
     from triton_stub.core.responses import Responses
@@ -31,6 +32,8 @@ class ServedModel(ABC):
         self.statistics = Statistics(server.clock)
         #: Where it was loaded from: what is asked for again, and files that exist for it alone.
         self.source: ModelSource | None = None
+        #: Of the classes of its outputs.
+        self.labels: Labels = {}
         #: The configuration that was asked for when it was loaded, or updated, the last time.
         self.polled: Any = None
         #: Why it was not updated, if that has failed the last time.

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
+from triton_stub.core import labels
 from triton_stub.core.cache import ModelCache
 from triton_stub.core.ensembles.graph import Graph
 from triton_stub.core.ensembles.request import EnsembleRequest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triton_stub.core.host import InstanceHost, ServerHost
+    from triton_stub.core.labels import Labels
     from triton_stub.core.request import InferenceRequest
 
 
@@ -47,7 +49,12 @@ class EnsembleModel(ServedModel):
                 LogLevel.INFO,
                 f"Ensemble model '{self.name}' configured with max_inflight_requests: {most}",
             )
+        self.labels = labels.with_labels_of_steps(self.config, self.labels, self._labels_of)
         self.show_metrics()
+
+    def _labels_of(self, step: Any) -> Labels:
+        assert self._server.models is not None, "an ensemble without a repository"
+        return self._server.models.find(step.model_name, step.model_version).labels
 
     def _stop(self) -> None:
         with self._changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import config as model_config
+from triton_stub.core import labels
 from triton_stub.core.backend_model import BackendModel
 from triton_stub.core.ensembles.ensemble import EnsembleModel
 from triton_stub.core.repository.loading import complete
@@ -21,7 +22,9 @@ def create_model(directory: Path, version: int, config: Any, server: ServerHost)
     if model_config.is_ensemble(config):
         return _create_ensemble(directory, version, config, server)
     settings = complete(directory, version, config, server)
-    return BackendModel(directory, version, settings, server)
+    model = BackendModel(directory, version, settings, server)
+    model.labels = labels.read(settings.config, directory)
+    return model
 
 
 def _create_ensemble(
@@ -30,4 +33,6 @@ def _create_ensemble(
     model_config.check_polled(config)
     model_config.check_tensors(config)
     model_config.check_labels(config, directory)
-    return EnsembleModel(config, version, server)
+    model = EnsembleModel(config, version, server)
+    model.labels = labels.read(config, directory)
+    return model
