@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from triton_stub.endpoints import sockets
 from triton_stub.endpoints.grpc.about import health
 from triton_stub.endpoints.grpc.codec import LARGEST_MESSAGE
 from triton_stub.endpoints.grpc.service import Service
@@ -22,9 +21,6 @@ from triton_stub.pb_utils.logger import LogLevel
 if TYPE_CHECKING:
     from triton_stub.server import Server
 
-_LAST_PORT = 65535
-# Before the path of a socket, in place of a host.
-_UNIX = "unix:"
 # A call keeps a thread until it is answered, and a stream until it ends; threads are made when
 # they are needed. With more calls than this the others wait.
 _MOST_CALLS = 1000
@@ -114,9 +110,7 @@ class GrpcEndpoint:
     @property
     def grpc_url(self) -> str:
         """``"host:port"``, as tritonclient takes it; the port of the last ``start()``."""
-        if self._host.startswith(_UNIX):
-            return self._host
-        return f"{_bracketed(self._host)}:{self._port}"
+        return sockets.url(self._host, self._port)
 
     def listen(self) -> Self:
         """Take the port, and answer nobody yet; ``start()`` does so itself.
@@ -138,9 +132,9 @@ class GrpcEndpoint:
         server.add_generic_rpc_handlers((health(self._server),))
         try:
             port = server.add_insecure_port(address)
-        except RuntimeError as error:  # somebody was faster
-            raise self._cannot_serve(str(error)) from error
-        if not self._host.startswith(_UNIX):
+        except RuntimeError as error:  # somebody was faster, or there is no such path
+            raise sockets.cannot_serve("gRPC", self.grpc_url, error) from error
+        if not self._host.startswith(sockets.UNIX):
             self._port = port
         self._grpc = server
         return self
@@ -170,35 +164,9 @@ class GrpcEndpoint:
         self.stop()
 
     def _address(self) -> str:
-        """Where gRPC is to listen, as a number; ServerError if it cannot."""
-        if self._host.startswith(_UNIX):
+        """Where gRPC is to listen, the host as a number; ServerError if it cannot."""
+        if self._host.startswith(sockets.UNIX):
             return self._host
-        if not 0 <= self._port <= _LAST_PORT:
-            raise ServerError(
-                f"there is no port {self._port}: expected 1 to {_LAST_PORT}, or 0 for a free one",
-                StatusCode.INVALID_ARG,
-            )
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        try:
-            found = socket.getaddrinfo(self._host, self._port, family, socket.SOCK_STREAM)
-            host: Any = found[0][4][0]
-            # gRPC would write of a failure to standard error, and tell less of it.
-            with contextlib.closing(socket.create_server((host, self._port), family=family)):
-                pass
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
-            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            why = (
-                "the port is already in use; stop what listens there, or take another port "
-                "(0 takes a free one)"
-                if taken
-                else str(error)
-            )
-            raise self._cannot_serve(why) from error
-        return f"{_bracketed(host)}:{self._port}"
-
-    def _cannot_serve(self, why: str) -> ServerError:
-        return ServerError(f"cannot serve gRPC at {self.grpc_url}: {why}", StatusCode.UNAVAILABLE)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+        # gRPC would write of a failure to standard error, and tell less of it.
+        with contextlib.closing(sockets.listen("gRPC", self._host, self._port)) as listener:
+            return sockets.url(listener.getsockname()[0], self._port)

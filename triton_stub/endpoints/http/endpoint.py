@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
 
+from triton_stub.endpoints import sockets
 from triton_stub.errors import ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
     from triton_stub.server import Server
 
-_BACKLOG = 2048
-_LAST_PORT = 65535
-# Before the path of a socket, in place of a host; gRPC spells it so, too.
-_UNIX = "unix:"
 # Clients keep connections in pools; one that is closed under them is an error to them.
 _KEEP_ALIVE_SECONDS = 3600
 # A model that never returns must not keep the test run from ending.
@@ -42,8 +38,8 @@ _GRACE_SECONDS = 30
 class HttpEndpoint:
     """Serves a server's models over HTTP, and with a ``metrics_port`` its metrics over another.
 
-    Port 0 takes a free one; ``http_url`` and ``metrics_url`` say which. Answers are not
-    compressed, whatever ``Accept-Encoding`` allows.
+    Port 0 takes a free one, and None opens none; ``http_url`` and ``metrics_url`` say which.
+    Answers are not compressed, whatever ``Accept-Encoding`` allows.
     """
 
     def __init__(
@@ -51,18 +47,29 @@ class HttpEndpoint:
         server: Server,
         *,
         host: str = "127.0.0.1",
-        port: int = 0,
+        port: int | None = 0,
         metrics_port: int | None = None,
     ) -> None:
         self._log = server.log()
-        self._http = _Port(HttpApp(server), host, port)
+        self._http = None if port is None else _Port(HttpApp(server), host, port)
         self._metrics = (
             None if metrics_port is None else _Port(MetricsApp(server), host, metrics_port)
         )
+        # Each with how its start is told.
+        self._ports = [
+            (each, title)
+            for each, title in (
+                (self._http, "HTTPService"),
+                (self._metrics, "Metrics Service"),
+            )
+            if each is not None
+        ]
 
     @property
     def http_url(self) -> str:
         """``"host:port"``, as tritonclient takes it; the port of the last ``start()``."""
+        if self._http is None:
+            raise ServerError("HTTP is not served here", StatusCode.UNAVAILABLE)
         return self._http.url
 
     @property
@@ -70,30 +77,37 @@ class HttpEndpoint:
         """``"host:port"`` where Prometheus reads ``/metrics``; None if that is not served."""
         return None if self._metrics is None else self._metrics.url
 
-    def start(self) -> Self:
-        """Open the ports; connections are accepted when this returns.
+    def listen(self) -> Self:
+        """Take the ports; whoever connects now, waits for ``start()``, which does so itself.
 
-        Raises ServerError if a port is taken or the address is not this machine's.
+        Raises ServerError if a port is taken or the address is not this machine's; no port stays
+        open then.
         """
-        self._http.start()
-        self._log.note(LogLevel.INFO, f"Started HTTPService at {self.http_url}")
-        if self._metrics is not None:
-            try:
-                self._metrics.start()
-            except BaseException:
-                self._http.stop()
-                raise
-            self._log.note(LogLevel.INFO, f"Started Metrics Service at {self.metrics_url}")
+        try:
+            for port, _ in self._ports:
+                port.listen()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def start(self) -> Self:
+        """Open the ports; connections are accepted when this returns. Raises as ``listen()``."""
+        for port, _ in self._ports:
+            port.check_not_started()
+        self.listen()
+        for port, title in self._ports:
+            port.start()
+            self._log.note(LogLevel.INFO, f"Started {title} at {port.url}")
         return self
 
     def stop(self) -> None:
         """Close the ports, and answer the requests that are under way; may be called twice."""
-        self._http.stop()
-        if self._metrics is not None:
-            self._metrics.stop()
+        for port, _ in self._ports:
+            port.stop()
 
     def __enter__(self) -> Self:
-        return self if self._http.is_open else self.start()
+        return self if self._ports[0][0].is_open else self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -118,19 +132,27 @@ class _Port:
     @property
     def url(self) -> str:
         """``"host:port"``."""
-        if self._host.startswith(_UNIX):
-            return self._host
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{host}:{self._port}"
+        return sockets.url(self._host, self._port)
+
+    def check_not_started(self) -> None:
+        """ServerError if it is open."""
+        if self._thread is not None:
+            raise ServerError(f"the HTTP endpoint at {self.url} was started before")
+
+    def listen(self) -> None:
+        """Take the port; whoever connects now, waits until it is started."""
+        if self._listener is not None:
+            return
+        self._listener = sockets.listen("HTTP", self._host, self._port)
+        if self._listener.family != socket.AF_UNIX:
+            self._port = self._listener.getsockname()[1]
+            # Inherited by each connection. asyncio sets it only on sockets whose protocol number
+            # is IPPROTO_TCP, and without it every answer waits 40 ms for the client's next packet.
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def start(self) -> None:
         """Open the port; connections are accepted when this returns."""
-        if self._thread is not None:
-            raise ServerError(f"the HTTP endpoint at {self.url} was started before")
-        # Listening from here on: whoever connects before the thread runs, waits.
-        self._listener = self._listen()
-        if self._listener.family != socket.AF_UNIX:
-            self._port = self._listener.getsockname()[1]
+        self.listen()
         config = uvicorn.Config(
             self._app,
             http="httptools",
@@ -144,7 +166,7 @@ class _Port:
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            backlog=_BACKLOG,
+            backlog=sockets.BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
@@ -160,44 +182,9 @@ class _Port:
 
     def stop(self) -> None:
         """Close the port, and answer the requests that are under way."""
-        if self._uvicorn is None or self._thread is None or self._listener is None:
-            return
-        self._uvicorn.should_exit = True
-        self._thread.join()
-        self._listener.close()  # older uvicorns leave it open if they are stopped at once
+        if self._uvicorn is not None and self._thread is not None:
+            self._uvicorn.should_exit = True
+            self._thread.join()
+        if self._listener is not None:
+            self._listener.close()  # older uvicorns leave it open if they are stopped at once
         self._uvicorn = self._thread = self._listener = None
-
-    def _listen(self) -> socket.socket:
-        if self._host.startswith(_UNIX):
-            listener = socket.socket(socket.AF_UNIX)
-            try:
-                listener.bind(self._host.removeprefix(_UNIX))
-                listener.listen(_BACKLOG)
-            except BaseException:
-                listener.close()
-                raise
-            return listener
-        if not 0 <= self._port <= _LAST_PORT:
-            raise ServerError(
-                f"there is no port {self._port}: expected 1 to {_LAST_PORT}, or 0 for a free one",
-                StatusCode.INVALID_ARG,
-            )
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        try:
-            found = socket.getaddrinfo(self._host, self._port, family, socket.SOCK_STREAM)
-            listener = socket.create_server(found[0][4][:2], family=family, backlog=_BACKLOG)
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
-            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            why = (
-                "the port is already in use; stop what listens there, or take another port "
-                "(0 takes a free one)"
-                if taken
-                else error
-            )
-            raise ServerError(
-                f"cannot serve HTTP at {self.url}: {why}", StatusCode.UNAVAILABLE
-            ) from error
-        # Inherited by each connection. asyncio sets it only on sockets whose protocol number is
-        # IPPROTO_TCP, and without it every answer waits 40 ms for the client's next packet.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
