@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from triton_stub.endpoints.clients import OwnClients
-    from triton_stub.endpoints.http.endpoint import HttpEndpoint
+    from triton_stub.endpoints.serving import Serving
     from triton_stub.server.server import Server
 
 
@@ -16,28 +16,29 @@ class Ports:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._open: list[HttpEndpoint] = []
-        self._own: HttpEndpoint | None = None
+        self._open: list[Serving] = []
+        # Of the server's own clients, by protocol.
+        self._own: dict[str, Serving] = {}
         self._client: OwnClients | None = None
         self._opening = threading.Lock()
 
-    def open(self, **where: Any) -> HttpEndpoint:
-        """An endpoint more; keywords are those of ``HttpEndpoint``."""
+    def open(self, **where: Any) -> Serving:
+        """Ports more; keywords are those of ``Serving``."""
         # The one import that runs upwards: ``Server.serve`` is part of the pinned face. On first
         # use, because the package must import without the serve extra.
-        from triton_stub.endpoints.http.endpoint import HttpEndpoint
+        from triton_stub.endpoints.serving import Serving
 
-        endpoint = HttpEndpoint(self._server, **where).start()
-        self._open.append(endpoint)
-        return endpoint
+        serving = Serving(self._server, **where).start()
+        self._open.append(serving)
+        return serving
 
-    @property
-    def own(self) -> HttpEndpoint:
-        """The endpoint of the server's own clients, opened at the first asking."""
+    def own(self, protocol: Literal["http", "grpc"]) -> Serving:
+        """The port of the server's own clients, opened at the first asking."""
         with self._opening:
-            if self._own is None:
-                self._own = self._server.serve(http_port=0)
-            return self._own
+            if protocol not in self._own:
+                ports: dict[str, Any] = {"http_port": None, f"{protocol}_port": 0}
+                self._own[protocol] = self._server.serve(**ports)
+            return self._own[protocol]
 
     @property
     def client(self) -> OwnClients:
@@ -55,4 +56,4 @@ class Ports:
             self._client.close()
         while self._open:
             self._open.pop().stop()
-        self._own = None
+        self._own.clear()

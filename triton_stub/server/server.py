@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from triton_stub.core.repository.source import LoadParameters
     from triton_stub.core.scheduling.hold import Hold
     from triton_stub.endpoints.clients import ClientMaker
-    from triton_stub.endpoints.http.endpoint import HttpEndpoint
+    from triton_stub.endpoints.grpc.endpoint import GrpcOptions
+    from triton_stub.endpoints.serving import Serving
 
 
 class Server:
@@ -319,20 +320,37 @@ class Server:
         return self._host.tracer
 
     def serve(
-        self, *, http_port: int = 8000, metrics_port: int | None = None, host: str = "127.0.0.1"
-    ) -> HttpEndpoint:
-        """Open the KServe v2 HTTP port; 0 takes a free one. ``.http_url`` says which.
+        self,
+        *,
+        http_port: int | None = 8000,
+        grpc_port: int | None = None,
+        metrics_port: int | None = None,
+        host: str = "127.0.0.1",
+        grpc_options: GrpcOptions | None = None,
+    ) -> Serving:
+        """Open ports for KServe v2 over HTTP and gRPC, and for Prometheus to read the metrics.
 
-        With a ``metrics_port`` Prometheus reads the metrics there; ``.metrics_url`` says where.
-        The endpoint closes with the server, or with its own ``stop()``.
+        0 takes a free port, and None opens none; ``.http_url``, ``.grpc_url`` and ``.metrics_url``
+        say which. They close with the server, or with their own ``stop()``.
         """
         self._check_live()
-        return self._ports.open(host=host, port=http_port, metrics_port=metrics_port)
+        return self._ports.open(
+            host=host,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            grpc_options=grpc_options,
+        )
 
     @property
     def http_url(self) -> str:
-        """``"host:port"`` of an HTTP endpoint of the server's own, opened at the first asking."""
-        return self._ports.own.http_url
+        """``"host:port"`` of an HTTP port of the server's own, opened at the first asking."""
+        return self._ports.own("http").http_url
+
+    @property
+    def grpc_url(self) -> str:
+        """``"host:port"`` of a gRPC port of the server's own, opened at the first asking."""
+        return self._ports.own("grpc").grpc_url
 
     @property
     def client(self) -> ClientMaker:
