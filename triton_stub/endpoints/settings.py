@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from triton_stub.core.trace import TraceLevel
+from triton_stub.endpoints import numbers
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _integer(name: str, text: str, least: int, most: int) -> int:
     found = _INTEGER.match(text)
     if found is None:
         raise _refused(f"Unable to parse '{name}', got: {text}")
-    number = int(found[1])
+    number = numbers.read(found[1])
     if not -_INT32_MAX - 1 <= number <= _INT32_MAX:
         raise _refused(
             f"Unable to parse '{name}', value is out of range [ {least}, {most} ], got: {text}"

@@ -22,6 +22,7 @@ from triton_stub.core.request import (
     own_parameter,
 )
 from triton_stub.core.tensor import Tensor
+from triton_stub.endpoints import numbers
 from triton_stub.endpoints.grpc import tensors
 from triton_stub.endpoints.grpc.tensors import refused
 from triton_stub.errors import InferenceError, StatusCode
@@ -64,7 +65,7 @@ def version(text: str) -> int:
     if not text:
         return _NEWEST
     found = _LONG.match(text)
-    number = int(found[1]) if found else _NEWEST
+    number = numbers.read(found[1]) if found else _NEWEST
     if found is None or number not in _INT64:
         raise refused(
             f"failed to get model version from specified version string '{text}' (details: stol), "

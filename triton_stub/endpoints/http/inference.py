@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from triton_stub.endpoints import numbers
 from triton_stub.endpoints.http import answers, codec, raw, routing
 from triton_stub.errors import InferenceError, ServerError, StatusCode
 
@@ -100,5 +101,5 @@ def _json_size(header: str | None, body_size: int) -> int:
 def _c_int(text: str) -> int:
     """``atoi``: leading digits, 0 if there are none, cut to 32 bits."""
     digits = _INT_DIGITS.match(text)
-    long = max(-_INT64_MAX - 1, min(int(digits[1]) if digits else 0, _INT64_MAX))
+    long = max(-_INT64_MAX - 1, min(numbers.read(digits[1]) if digits else 0, _INT64_MAX))
     return (long + 2**31) % 2**32 - 2**31

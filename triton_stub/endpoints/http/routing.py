@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from triton_stub.endpoints import numbers
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _INT64_MAX = 2**63 - 1
 
 def version(text: str | None) -> int:
     """A version in a path; InferenceError if it is none, -1 for the newest if there is none."""
-    number = int(text) if text else NEWEST
+    number = numbers.read(text) if text else NEWEST
     if number > _INT64_MAX:
         raise InferenceError(
             f"failed to get model version from specified version string '{text}' (details: stol), "
