@@ -12,6 +12,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
 
+from triton_stub.endpoints.sockets import UNIX
 from triton_stub.errors import ServerError, StatusCode
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["http", "grpc", "http.aio", "grpc.aio"]
 
-_UNIX = "unix:"
 # sun_path has 104 bytes on macOS and 108 on Linux, and ends with a zero.
 _LONGEST_PATH = 103
 _SECURE = ("ssl", "ssl_options", "ssl_context", "ssl_context_factory", "insecure", "creds")
@@ -98,7 +98,7 @@ class OwnClients:
     def _address(self, protocol: str) -> str:
         with self._opening:
             if protocol not in self._addresses:
-                address = f"{_UNIX}{self._own_folder() / protocol}"
+                address = f"{UNIX}{self._own_folder() / protocol}"
                 self._closing.enter_context(self._endpoint(protocol, address))
                 self._addresses[protocol] = address
             return self._addresses[protocol]
@@ -163,7 +163,7 @@ def _check_kind(kind: str) -> None:
 def _http(url: str, options: dict[str, Any]) -> Any:
     from tritonclient.http import InferenceServerClient
 
-    if not url.startswith(_UNIX):
+    if not url.startswith(UNIX):
         return InferenceServerClient(url, **options)
     import geventhttpclient
     from gevent.socket import socket as gevent_socket
@@ -173,7 +173,7 @@ def _http(url: str, options: dict[str, Any]) -> Any:
     if not hasattr(pool, "_create_socket"):
         client.close()
         raise _changed(f"geventhttpclient {geventhttpclient.__version__}")
-    path = url.removeprefix(_UNIX)
+    path = url.removeprefix(UNIX)
 
     # The one method of the pool that is meant to be replaced; what it keeps and when it connects
     # again is its own business.
@@ -196,7 +196,7 @@ def _http_aio(url: str, options: dict[str, Any]) -> Any:
     import aiohttp
     from tritonclient.http.aio import InferenceServerClient
 
-    if not url.startswith(_UNIX):
+    if not url.startswith(UNIX):
         return InferenceServerClient(url, **options)
     client = InferenceServerClient("localhost", **options)
     session = getattr(client, "_stub", None)
@@ -205,7 +205,7 @@ def _http_aio(url: str, options: dict[str, Any]) -> Any:
     # Its own session, but for where it connects to. What was made for TCP is closed with the
     # client, which keeps it.
     client._stub = aiohttp.ClientSession(
-        connector=aiohttp.UnixConnector(url.removeprefix(_UNIX), limit=session.connector.limit),
+        connector=aiohttp.UnixConnector(url.removeprefix(UNIX), limit=session.connector.limit),
         timeout=session.timeout,
         auto_decompress=session.auto_decompress,
     )

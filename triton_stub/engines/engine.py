@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import numpy as np
-    from tritonclient.http import InferenceServerClient
 
     from triton_stub.core.result import Result
+    from triton_stub.endpoints.clients import ClientMaker
     from triton_stub.errors import InferenceError
 
 
@@ -102,10 +102,12 @@ class Engine(Protocol):
     def ready(self, model: str = "", version: str = "") -> bool:
         """Whether the server, or one of its models, takes requests."""
 
-    def client(self) -> InferenceServerClient:
-        """Return a new tritonclient for this Triton, for what this face does not offer.
+    @property
+    def client(self) -> ClientMaker:
+        """``client("http" | "grpc" | "http.aio" | "grpc.aio")``: a new tritonclient.
 
-        It is the caller's: close it, and use it from one thread only.
+        For what this face does not offer. It is the caller's: close it, and use one for HTTP, which
+        is the default, from one thread only.
         """
 
     def log(self) -> str:

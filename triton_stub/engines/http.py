@@ -10,6 +10,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from triton_stub.core.result import Result
+from triton_stub.endpoints.clients import Kind, connect
 from triton_stub.engines import grpc_stream
 from triton_stub.engines.inputs import to_input
 from triton_stub.errors import InferenceError, ServerError, StatusCode
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from triton_stub.endpoints.clients import ClientMaker
+
 # HTTP has one status for several of Triton's codes (server, ``src/http_server.cc``): 400 stands
 # for INVALID_ARG, ALREADY_EXISTS, UNKNOWN and CANCELLED. The first is by far the commonest.
 _CODE_OF_STATUS = {
@@ -31,6 +34,7 @@ _CODE_OF_STATUS = {
     503: StatusCode.UNAVAILABLE,
 }
 _HEADER_LENGTH = "Inference-Header-Content-Length"
+_CLIENT_LIMITS = ("connection_timeout", "network_timeout")
 
 
 class HttpEngine:
@@ -188,14 +192,10 @@ class HttpEngine:
         except urllib3.exceptions.HTTPError:
             return False
 
-    def client(self) -> InferenceServerClient:
-        """Return a new tritonclient; it is the caller's to close, and for one thread only."""
-        return InferenceServerClient(
-            self.http_url,
-            ssl=self._ssl,
-            connection_timeout=self._timeout,
-            network_timeout=self._timeout,
-        )
+    @property
+    def client(self) -> ClientMaker:
+        """See :attr:`triton_stub.engines.engine.Engine.client`."""
+        return self._new_client
 
     def log(self) -> str:
         """Empty: a server behind a URL keeps its log to itself."""
@@ -219,6 +219,18 @@ class HttpEngine:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _new_client(self, kind: Kind = "http", **options: Any) -> Any:
+        if kind.startswith("grpc"):
+            if self.grpc_url is None:
+                raise ServerError(
+                    f"{self.name}: no gRPC endpoint is known; give grpc_url",
+                    StatusCode.UNSUPPORTED,
+                )
+            return connect(kind, self.grpc_url, **options)
+        limits = ("conn_timeout",) if kind == "http.aio" else _CLIENT_LIMITS
+        defaults = {"ssl": self._ssl, **dict.fromkeys(limits, self._timeout)}
+        return connect(kind, self.http_url, **{**defaults, **options})
 
     def _get(self, path: str) -> dict[str, Any]:
         body: dict[str, Any] = self._ask("GET", path, ServerError).json()

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import numpy as np
-    from tritonclient.http import InferenceServerClient
 
     from triton_stub.core.result import Result
+    from triton_stub.endpoints.clients import ClientMaker
 
 _TAIL = 40  # lines of the log that are shown with an error
 
@@ -31,7 +31,7 @@ class StubEngine:
     """A ``triton_stub.Server`` behind the face that all engines share.
 
     It is ready when the constructor returns. Requests go straight to the models; a port is opened
-    only for those who ask for ``http_url`` or ``client()``.
+    only for those who ask for ``http_url`` or ``grpc_url``.
 
     Args:
         model_repository: one folder of models, or several.
@@ -52,7 +52,6 @@ class StubEngine:
     """
 
     name = "stub"
-    grpc_url: str | None = None
 
     def __init__(
         self,
@@ -89,6 +88,11 @@ class StubEngine:
     def http_url(self) -> str:
         """``"host:port"`` of a real HTTP endpoint, opened when it is first asked for."""
         return self.server.http_url
+
+    @property
+    def grpc_url(self) -> str:
+        """``"host:port"`` of a real gRPC endpoint, opened when it is first asked for."""
+        return self.server.grpc_url
 
     def model(self, name: str, version: str = "") -> Model:
         """The handle of a model: ``execute`` with an exact batch, ``infer`` as NVIDIA spells it."""
@@ -203,9 +207,10 @@ class StubEngine:
         except InferenceError:
             return False
 
-    def client(self) -> InferenceServerClient:
-        """Return a new tritonclient; it is the caller's to close, and for one thread only."""
-        return self.server.client()
+    @property
+    def client(self) -> ClientMaker:
+        """See :attr:`triton_stub.engines.engine.Engine.client`; it opens no network port."""
+        return self.server.client
 
     def log(self) -> str:
         """Return what the server and its models have logged; also after :meth:`stop`."""
