@@ -468,6 +468,13 @@ SHRUNK_MEMORY = Deviation(
     stub="an error that says so",
     why="a test must not crash",
 )
+NO_CLASSES = Deviation(
+    key="no-classes",
+    what="an output without any element that is asked for as classification over HTTP",
+    server="dies",
+    stub="an error that says so",
+    why="a test must not crash",
+)
 
 ALL: tuple[Deviation, ...] = tuple(
     value for value in dict(globals()).values() if isinstance(value, Deviation)

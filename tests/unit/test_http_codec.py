@@ -17,8 +17,9 @@ from triton_stub.core.request import InferenceRequest, InferenceResponse
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import BYTES, DATATYPES, from_dtype, from_name
 from triton_stub.endpoints.http import codec, documents
-from triton_stub.endpoints.http.codec import OutputFormats
-from triton_stub.errors import InferenceError, StatusCode
+from triton_stub.endpoints.http.outputs import OutputFormat, OutputFormats
+from triton_stub.errors import InferenceError
+from triton_stub.server.shared_memory import SharedMemory
 
 if TYPE_CHECKING:
     from triton_stub.datatypes import Array
@@ -53,7 +54,16 @@ def bits(array: Array) -> Any:
 
 
 def decode(body: bytes, json_size: int | None = None) -> tuple[InferenceRequest, OutputFormats]:
-    return codec.decode(body, len(body) if json_size is None else json_size, "m", -1)
+    return codec.decode(
+        body, len(body) if json_size is None else json_size, "m", -1, SharedMemory()
+    )
+
+
+def encode(
+    response: InferenceResponse, formats: OutputFormats
+) -> tuple[bytes, list[bytes | memoryview]]:
+    model: Any = None  # only classification looks at it
+    return codec.encode(response, formats, model)
 
 
 def decode_document(**document: Any) -> tuple[InferenceRequest, OutputFormats]:
@@ -110,7 +120,10 @@ def test_the_official_client_reads_answers(
     response = InferenceResponse(
         model_name="m", model_version="1", request_id=request_id, tensors=tensors
     )
-    document, blobs = codec.encode(response, OutputFormats(binary))
+    document, blobs = encode(
+        response,
+        OutputFormats({name: OutputFormat(binary=flag) for name, flag in binary.items()}),
+    )
     answer = InferenceServerClient.parse_response_body(
         b"".join((document, *blobs)), header_length=len(document) if blobs else None
     )
@@ -131,7 +144,7 @@ def test_json_answers_are_read_back(array: Array) -> None:
     response = InferenceResponse(
         model_name="m", model_version="1", tensors=[Tensor.from_numpy("OUT", array)]
     )
-    document, blobs = codec.encode(response, OutputFormats())
+    document, blobs = encode(response, OutputFormats())
     assert not blobs
     (output,) = json.loads(document)["outputs"]
     read = np.empty(array.size, array.dtype)
@@ -149,7 +162,7 @@ def test_large_tensors_are_not_copied() -> None:
     response = InferenceResponse(
         model_name="m", model_version="1", tensors=[Tensor.from_numpy("OUT", array)]
     )
-    _, (blob,) = codec.encode(response, OutputFormats(binary_by_default=True))
+    _, (blob,) = encode(response, OutputFormats(binary_by_default=True))
     assert np.shares_memory(np.frombuffer(blob, np.uint8), array)
 
 
@@ -179,7 +192,7 @@ def test_requested_outputs_and_their_formats() -> None:
         parameters={"binary_data_output": True},
     )
     assert list(request.requested_outputs) == ["A", "B"]
-    assert [formats.is_binary(name) for name in "ABC"] == [True, False, True]
+    assert [formats.of(name).binary for name in "ABC"] == [True, False, True]
 
 
 def test_an_output_asked_for_twice_is_for_the_core_to_refuse() -> None:
@@ -193,38 +206,7 @@ def test_reads_what_the_official_client_asks_for() -> None:
     )
     request, formats = decode(body)
     assert list(request.requested_outputs) == ["A", "B"]
-    assert [formats.is_binary(name) for name in "AB"] == [True, False]
-
-
-INPUT = {"name": "IN", "datatype": "FP32", "shape": [1]}
-
-
-@pytest.mark.parametrize(
-    ("document", "what"),
-    [
-        (
-            {"inputs": [], "outputs": [{"name": "OUT", "parameters": {"classification": 3}}]},
-            "output 'OUT' as classification",
-        ),
-        (
-            {
-                "inputs": [],
-                "outputs": [{"name": "OUT", "parameters": {"shared_memory_region": "r"}}],
-            },
-            "output 'OUT' in shared memory",
-        ),
-        (
-            {"inputs": [{**INPUT, "parameters": {"shared_memory_region": "r"}}]},
-            "input 'IN' in shared memory",
-        ),
-    ],
-)  # fmt: skip
-def test_what_a_later_release_serves_is_refused(document: dict[str, Any], what: str) -> None:
-    with pytest.raises(InferenceError) as caught:
-        decode_document(**document)
-    assert caught.value.code is StatusCode.UNSUPPORTED
-    assert caught.value.message.startswith(f"{what}: this release of triton_stub does not serve")
-    assert "--triton-engine=native" in caught.value.message
+    assert [formats.of(name).binary for name in "AB"] == [True, False]
 
 
 @pytest.mark.parametrize(("name", "data"), [("FP32", bytes(4)), ("BYTES", b"\5\0\0\0ab")])
@@ -233,7 +215,7 @@ def test_an_output_whose_shape_is_not_its_size(name: str, data: bytes) -> None:
     tensor = Tensor("OUT", from_name(name), (2,), data)
     response = InferenceResponse(model_name="m", model_version="1", tensors=[tensor])
     with pytest.raises(InferenceError) as caught:
-        codec.encode(response, OutputFormats())
+        encode(response, OutputFormats())
     assert caught.value.message == "output tensor shape does not match size of output for 'OUT'"
 
 

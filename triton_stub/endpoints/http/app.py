@@ -15,6 +15,7 @@ from triton_stub.endpoints.http import answers, inference
 from triton_stub.endpoints.http.about import About
 from triton_stub.endpoints.http.generation import Generation
 from triton_stub.endpoints.http.inference import Inference
+from triton_stub.endpoints.http.memory import Memory
 from triton_stub.endpoints.http.repository import ModelRepository
 from triton_stub.endpoints.http.settings import Settings
 from triton_stub.errors import InferenceError, ServerError, StatusCode
@@ -27,10 +28,7 @@ if TYPE_CHECKING:
     from triton_stub.server import Server
 
 # What the real server has and a later release is to have: a client is told so, not "Not Found".
-_LATER = (
-    "/v2/repository(/[^/]+)?/models/[^/]+/(load|unload)",
-    "/v2/(system|cuda)sharedmemory(/region/[^/]+)?/(status|register|unregister)",
-)
+_LATER = ("/v2/repository(/[^/]+)?/models/[^/]+/(load|unload)",)
 
 
 class HttpApp:
@@ -43,7 +41,7 @@ class HttpApp:
         self._server = server
         parts = (
             *(Inference(server), Generation(server), About(server)),
-            *(ModelRepository(server), Settings(server)),
+            *(ModelRepository(server), Settings(server), Memory(server)),
         )
         self._routes = [
             (re.compile(pattern), handler)

@@ -55,7 +55,8 @@ class Inference:
             trace.received(request.scope[RECEIVED])
         try:
             if json_size:
-                asked, formats = codec.decode(body, json_size, model.name, version)
+                memory = self._server.shared_memory
+                asked, formats = codec.decode(body, json_size, model.name, version, memory)
             else:
                 asked, formats = raw.decode(body, model.config, version)
             asked.trace = trace
@@ -68,7 +69,7 @@ class Inference:
         if answer.error is not None:
             return answers.error(answer.error, answers.TEXT)
         try:
-            return answers.InferenceAnswer(*codec.encode(answer, formats))
+            return answers.InferenceAnswer(*codec.encode(answer, formats, model))
         except ServerError as error:
             return answers.error(error, answers.TEXT)
 

@@ -13,7 +13,7 @@ from triton_stub import datatypes
 from triton_stub.core.request import InferenceRequest
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import BYTES
-from triton_stub.endpoints.http.codec import OutputFormats
+from triton_stub.endpoints.http.outputs import OutputFormats
 from triton_stub.errors import InferenceError, StatusCode
 
 # The name that the server gives the input until it knows better.
