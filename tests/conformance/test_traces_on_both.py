@@ -123,6 +123,11 @@ def send(engine: Engine, model: str, tensors: list[InferInput], **request: Any) 
             return
 
 
+def generate(engine: Engine, path: str) -> None:
+    answer = request(engine, "POST", f"/v2/models/plain/{path}", '{"X": 1, "id": "some id"}')
+    assert answer.status == 200
+
+
 def told(records: list[dict[str, Any]]) -> list[Any]:
     """The records without times and numbers: for each request what is known of it, and what
     happens where it is served, and where it came from, which race."""
@@ -169,6 +174,8 @@ CASES: dict[str, Callable[[Engine], None]] = {
     "requests of a model": lambda engine: ask(engine, "asks", 3),
     "requests of a model without its trace": lambda engine: ask(engine, "asks", 5),
     "too long in the queue": lambda engine: ask(engine, "slow"),
+    "generate": lambda engine: generate(engine, "generate"),
+    "generate_stream": lambda engine: generate(engine, "generate_stream"),
 }
 
 

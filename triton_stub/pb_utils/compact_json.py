@@ -5,6 +5,7 @@ Python's would do, but for numbers such as ``1e-7`` and for control characters.
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ def _text(text: str) -> str:
 
 
 def _double(value: float) -> str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     # Source: rapidjson internal/dtoa.h, Prettify.
     sign, numbers, exponent = Decimal(repr(value)).as_tuple()
     assert isinstance(exponent, int)  # of a finite number

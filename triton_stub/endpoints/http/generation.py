@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from triton_stub.core.request import InferenceResponse
+from triton_stub.core.responses import Responses
+from triton_stub.core.validation import BackendRefusedError
 from triton_stub.endpoints.http import answers, documents, inference, mapping, routing
 from triton_stub.errors import InferenceError, StatusCode
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from triton_stub.core.responses import Responses
     from triton_stub.core.trace import Trace
     from triton_stub.server import Server
 
@@ -72,6 +73,10 @@ class Generation:
             asked = mapping.decode(body, model.config, version)
             asked.trace = trace
             return answer(model.submit(asked), trace)
+        except BackendRefusedError as error:
+            if trace is not None:
+                trace.abandon()
+            return answer(_failed(error), None)
         except BaseException:
             if trace is not None:
                 trace.abandon()
@@ -81,7 +86,8 @@ class Generation:
 class _Answer(Response):
     """What is answered as responses come; a client that goes away cancels its request.
 
-    The status is that of the first response, since it leaves before the others are there.
+    The status is that of the first response, since it leaves before the others are there. Until
+    then the server does not look whether the client is still there.
     """
 
     media_type: str
@@ -90,11 +96,12 @@ class _Answer(Response):
         super().__init__()
         self._responses = responses
         self._trace = trace
+        self._begun = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Answer, as ASGI wants it."""
         answering = asyncio.ensure_future(self._answer(send))
-        leaving = asyncio.ensure_future(_wait_for_disconnect(receive))
+        leaving = asyncio.ensure_future(self._watch(receive))
         try:
             await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -120,10 +127,16 @@ class _Answer(Response):
             try:
                 response = await self._responses.get_async()
             except InferenceError as error:  # none came in time
-                response = InferenceResponse(model_name="", model_version="", error=error)
+                response = _failure(error)
+            self._begun.set()
             final = response.final
             if not response.bare:
                 yield _told(response)
+
+    async def _watch(self, receive: Receive) -> None:
+        await self._begun.wait()
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
     async def _start(self, send: Send, status: int) -> None:
         headers = [(b"content-type", self.media_type.encode())]
@@ -178,6 +191,17 @@ class _Stream(_Answer):
         await send({"type": "http.response.body", "body": b""})
 
 
+def _failed(error: InferenceError) -> Responses:
+    """What the backend complains of is a response, not a refusal."""
+    responses = Responses()
+    responses.put(_failure(error))
+    return responses
+
+
+def _failure(error: InferenceError) -> InferenceResponse:
+    return InferenceResponse(model_name="", model_version="", error=error)
+
+
 def _told(response: InferenceResponse) -> tuple[int, bytes]:
     error = response.error
     if error is None:
@@ -186,11 +210,6 @@ def _told(response: InferenceResponse) -> tuple[int, bytes]:
         except InferenceError as refused:  # an output that has no form in JSON
             error = refused
     return _FAILED, documents.dump({"error": error.message})
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _discard(responses: Responses) -> None:
