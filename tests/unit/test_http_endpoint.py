@@ -240,8 +240,6 @@ def test_the_asynchronous_client(url: str) -> None:
     [
         ("POST", "/v2/repository/models/fp32/load"),
         ("POST", "/v2/repository/models/fp32/unload"),
-        ("GET", "/v2/systemsharedmemory/status"),
-        ("POST", "/v2/cudasharedmemory/region/r/register"),
     ],
 )
 def test_what_a_later_release_serves_is_refused(url: str, method: str, path: str) -> None:
