@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from functools import partialmethod
 from pathlib import Path
 
+import grpc_models
 import pytest
+from broken_models import both_engines
 from comparing import Engines
 from hypothesis import settings
 from results import UPDATE, Results
@@ -79,3 +81,12 @@ def engine(request: pytest.FixtureRequest, engines: Engines) -> Engine:
 def both_urls(engines: Engines) -> tuple[str, str]:
     """HTTP addresses of the stub and of the real server, for raw requests."""
     return engines.stub.http_url, engines.native.http_url
+
+
+@pytest.fixture(scope="session")
+def grpc_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """Both with the models for raw requests over gRPC."""
+    repository = tmp_path_factory.mktemp("grpc")
+    grpc_models.write(repository)
+    with both_engines(repository) as both:
+        yield both

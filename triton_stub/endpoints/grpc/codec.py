@@ -81,14 +81,16 @@ def version(text: str) -> int:
 def decode(message: ModelInferRequest, server: Server) -> tuple[InferenceRequest, OutputFormats]:
     """Read a request; InferenceError with the server's text if it is refused."""
     model_version = version(message.model_version)
-    model = server.find(message.model_name, model_version)
+    model_name = c_string(message.model_name)
+    model = server.find(model_name, model_version)
     request_id = c_string(message.id)
     parameters = _Parameters(message.parameters)
-    requested = [c_string(entry.name) for entry in message.outputs]
-    inputs = _inputs(message, server, request_id)
+    names = _names("input", message.inputs, request_id)
+    requested = _names("output", message.outputs, request_id)
+    inputs = _inputs(message, server, names)
     classes, regions = _outputs(message, server)
     request = InferenceRequest(
-        model_name=message.model_name,
+        model_name=model_name,
         model_version=model_version,
         request_id=request_id,
         inputs=inputs,
@@ -116,9 +118,13 @@ def encode(response: InferenceResponse, formats: OutputFormats) -> ModelInferRes
     for name, value in response.parameters.items():
         setattr(message.parameters[name], _field(value), value)
     blobs: list[bytes | memoryview] = []
+    by_name: dict[str, Any] = {}
     for tensor in response.tensors:
         shown, blob = _output(tensor, formats)
-        message.outputs.add(name=shown.name, datatype=shown.datatype.name, shape=shown.shape)
+        # The server looks for an output by its name: the first of a name is told of them all.
+        entry = by_name.setdefault(tensor.name, message.outputs.add(name=tensor.name))
+        entry.datatype = shown.datatype.name
+        entry.shape.extend(shown.shape)
         blobs.append(blob)
     _check_size(message, blobs)
     message.raw_output_contents.extend(map(bytes, blobs))
@@ -180,24 +186,26 @@ def _value(name: str, parameter: Any, *kinds: str) -> Any:
     return getattr(parameter, kind)
 
 
-def _inputs(message: ModelInferRequest, server: Server, request_id: str) -> list[Tensor]:
-    names: set[str] = set()
-    for entry in message.inputs:
+def _names(what: str, entries: Any, request_id: str) -> list[str]:
+    """Names of inputs or outputs; the core's complaint of one that is there twice.
+
+    It comes before the complaints of the data. Of outputs since 26.05; before, that was no matter.
+    """
+    names: list[str] = []
+    for entry in entries:
         name = c_string(entry.name)
         if name in names:
-            # The core's complaint, but before the complaints of the data.
             prefix = InferenceRequest(model_name="", request_id=request_id).log_prefix
-            raise refused(f"{prefix}input '{name}' already exists in request")
-        names.add(name)
+            raise refused(f"{prefix}{what} '{name}' already exists in request")
+        names.append(name)
+    return names
+
+
+def _inputs(message: ModelInferRequest, server: Server, names: list[str]) -> list[Tensor]:
     data = tensors.InputData(message, server)
     return [
-        Tensor(
-            c_string(entry.name),
-            tensors.datatype(entry.datatype),
-            tuple(entry.shape),
-            data.of(entry),
-        )
-        for entry in message.inputs
+        Tensor(name, tensors.datatype(entry.datatype), tuple(entry.shape), data.of(entry))
+        for name, entry in zip(names, message.inputs, strict=True)
     ]
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
+from tritonclient.grpc.service_pb2 import ModelInferResponse
 
 from triton_stub.endpoints.grpc import codec
 from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.casters import c_string
 
 if TYPE_CHECKING:
-    from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
+    from tritonclient.grpc.service_pb2 import ModelInferRequest
 
-    from triton_stub.core.request import InferenceResponse
     from triton_stub.core.responses import Responses
     from triton_stub.server import Server
 
@@ -44,16 +44,19 @@ class Inference:
         # Called at the end of the call, whatever that is; the model may have answered by then.
         if not context.add_callback(responses.cancel):
             responses.cancel()
-        answer = codec.encode(_only(responses), formats)
+        answer = _answer(responses, formats)
         if self._compression is not grpc.Compression.NoCompression:
             context.set_compression(self._compression)
         return answer
 
 
-def _only(responses: Responses) -> InferenceResponse:
-    """The one response of a request; InferenceError if there is none, or more than one."""
+def _answer(responses: Responses, formats: codec.OutputFormats) -> ModelInferResponse:
+    """The message of a request's only response; InferenceError if there is none, or another."""
     arrived = list(responses)
     told = [response for response in arrived if not response.bare]
     if len(told) != 1:
         raise InferenceError(f"expected a single response, got {len(told)}")
-    return told[0]
+    if told[0].error is not None and arrived[-1] is not told[0]:
+        # The server forgets the error when it hears of the end alone.
+        return ModelInferResponse()
+    return codec.encode(told[0], formats)
