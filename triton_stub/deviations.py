@@ -468,12 +468,49 @@ SHRUNK_MEMORY = Deviation(
     stub="an error that says so",
     why="a test must not crash",
 )
+DEEP_JSON = Deviation(
+    key="deep-json",
+    what="a body of JSON that is nested deeper than some hundred levels, so deep that Python's "
+    "recursion limit ends its parser",
+    server="reads it, or dies of it if it is very deep and the server older than 26.05",
+    stub="an error that says so",
+    why="no client means it",
+)
 NO_CLASSES = Deviation(
     key="no-classes",
     what="an output without any element that is asked for as classification over HTTP",
     server="dies",
     stub="an error that says so",
     why="a test must not crash",
+)
+CLIENT_GONE = Deviation(
+    key="client-gone",
+    what="a client that hangs up before its request to `infer` over HTTP is answered",
+    server="does not notice before it answers, and has the request executed to its end",
+    stub="the request is cancelled, as one over gRPC is",
+    why="nobody waits for the answer",
+)
+ODD_HTTP = Deviation(
+    key="odd-http",
+    what="a request with two `Content-Length`s or one beside `Transfer-Encoding`, bare line feeds, "
+    "control characters, an unknown method, or else not as HTTP/1.1 says",
+    server="has its own reading of some",
+    stub="the connection is closed without an answer, as the real server does with the rest",
+    why="a library that is strict reads them: it is safe behind a proxy",
+)
+PIPELINED = Deviation(
+    key="pipelined",
+    what="several requests sent at once over one HTTP connection, the first of them no `infer`",
+    server="answers the first, and keeps the client waiting for the others for ever",
+    stub="all are answered, in order",
+    why="a test must not hang",
+)
+ANSWER_TO_HEAD = Deviation(
+    key="answer-to-head",
+    what="the answer to a `HEAD` request, which is always an error",
+    server="has a body, which clients take for the begin of the next answer",
+    stub="no body, as HTTP says",
+    why="the connection could not be used any more",
 )
 
 ALL: tuple[Deviation, ...] = tuple(

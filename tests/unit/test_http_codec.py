@@ -18,7 +18,7 @@ from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import BYTES, DATATYPES, from_dtype, from_name
 from triton_stub.endpoints.http import codec, documents
 from triton_stub.endpoints.http.outputs import OutputFormat, OutputFormats
-from triton_stub.errors import InferenceError
+from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.server.shared_memory import SharedMemory
 
 if TYPE_CHECKING:
@@ -219,10 +219,42 @@ def test_an_output_whose_shape_is_not_its_size(name: str, data: bytes) -> None:
     assert caught.value.message == "output tensor shape does not match size of output for 'OUT'"
 
 
-def test_deeply_nested_data_needs_no_deep_stack() -> None:
-    body = b'{"inputs":[{"name":"IN","datatype":"INT32","shape":[1],"data":%s7%s}]}'
-    (read,) = decode(body % (b"[" * 500, b"]" * 500))[0].inputs
-    assert read.to_numpy().tolist() == [7]
+NESTED = b'{"inputs":[{"name":"IN","datatype":"%s","shape":[3],"data":%s}]}'
+
+
+def test_data_may_be_nested() -> None:
+    (read,) = decode(NESTED % (b"INT32", b"[[7," + b"[" * 97 + b"8" + b"]" * 97 + b"],9]"))[
+        0
+    ].inputs
+    assert read.to_numpy().tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "prefix"), [(b"INT32", "Unable to parse 'data': "), (b"BYTES", "")]
+)
+def test_data_nested_too_deep(datatype: bytes, prefix: str) -> None:
+    with pytest.raises(InferenceError) as caught:
+        decode(NESTED % (datatype, b"[" * 100 + b"7" + b"]" * 100))
+    assert caught.value.message == (
+        f"{prefix}JSON nesting depth exceeds maximum allowed limit (100)"
+    )
+    assert caught.value.code is StatusCode.INVALID_ARG
+
+
+@pytest.mark.parametrize(
+    ("shape", "what"),
+    [
+        ([2, 2**63], "contains one or more invalid dimensions"),
+        ([2**62, 2], f"causes total element count to exceed maximum size of {2**63 - 1}"),
+        ([2**62] * 9999, f"causes total element count to exceed maximum size of {2**63 - 1}"),
+    ],
+)
+def test_shapes_of_no_tensor(shape: list[int], what: str) -> None:
+    entry = {"name": "IN", "datatype": "INT32", "shape": shape, "data": [1]}
+    with pytest.raises(InferenceError) as caught:
+        decode(json.dumps({"inputs": [entry]}).encode())
+    told = ",".join(str(size if size < 2**63 else size - 2**64) for size in shape)
+    assert caught.value.message == f"invalid shape for input 'IN': shape [{told}] {what}"
 
 
 @given(st.recursive(

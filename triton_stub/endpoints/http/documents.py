@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import rapidjson
 
+from triton_stub import deviations
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -79,12 +80,20 @@ def _parse_any(
         text = body.partition(b"\0")[0].decode(errors="surrogateescape")
         # Byte for byte; only to complain as the server does.
         _parse(text.encode(errors="replace"), decode)
-        return json.loads(text, object_pairs_hook=new_object)
+        return _parse(text, lambda text: json.loads(text, object_pairs_hook=new_object))
 
 
-def _parse(body: bytes, decode: Callable[[bytes], Any]) -> Any:
+def _parse(body: T, decode: Callable[[T], Any]) -> Any:
     try:
         return decode(body)
+    except RecursionError:
+        raise InferenceError(
+            deviations.DEEP_JSON.text(
+                "the request's JSON is nested deeper than Python's recursion limit allows",
+                "Nest it less deep.",
+            ),
+            StatusCode.INVALID_ARG,
+        ) from None
     except rapidjson.JSONDecodeError as error:
         # For example: Parse error at offset 5: Invalid value.
         offset, _, reason = str(error).removeprefix(_PARSE_ERROR).partition(": ")

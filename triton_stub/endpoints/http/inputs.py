@@ -5,7 +5,6 @@ Source: server ``src/http_server.cc``, ``ParseJsonTritonIO`` (2.51).
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from triton_stub import datatypes
 from triton_stub.core.request import InferenceRequest
 from triton_stub.core.tensor import Tensor
-from triton_stub.datatypes import Datatype
+from triton_stub.datatypes import Datatype, format_shape
 from triton_stub.endpoints.http import documents, values
 from triton_stub.endpoints.http.documents import (
     INT64_MAX,
@@ -71,7 +70,7 @@ class Inputs:
         shared = in_shared_memory(entry.get("parameters"), self._memory)
         if shared is not None:
             return shared
-        count = math.prod(shape) if shape else 0
+        count = _count(name, shape)
         if count == 0:
             return b""  # the server does not even look at the data
         data = required(entry, "data", as_array)
@@ -121,6 +120,26 @@ def _check_one_source(entry: Any) -> None:
             "Input must set only one of the following fields: 'data', 'binary_data_size' in "
             f"'parameters', 'shared_memory_region' in 'parameters'. But {found}"
         )
+
+
+def _count(name: str, shape: tuple[int, ...]) -> int:
+    """How many values a shape has, -1 if it does not say; since 25.05 not more than 64 bits."""
+    count = min(len(shape), 1)
+    for size in shape:
+        if size in (-1, 0):
+            return size
+        if size < 0:
+            raise refused(
+                f"invalid shape for input '{name}': shape {format_shape(shape)} contains one or "
+                "more invalid dimensions"
+            )
+        if count > INT64_MAX // size:
+            raise refused(
+                f"invalid shape for input '{name}': shape {format_shape(shape)} causes total "
+                f"element count to exceed maximum size of {INT64_MAX}"
+            )
+        count *= size
+    return count
 
 
 def _datatype(name: str) -> Datatype:

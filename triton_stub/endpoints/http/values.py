@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FP16 = from_name("FP16")
 _LENGTH_SIZE = 4
+_MOST_LEVELS = 100
 _SHAPE_MISMATCH = "Unable to parse 'data': Shape does not match true shape of 'data' field"
 
 
@@ -35,12 +36,13 @@ def read(name: str, datatype: Datatype, count: int, data: list[Any]) -> Array | 
             f"data format for input {name}",
             StatusCode.INVALID_ARG,
         )
-    values = _flatten(data)
+    if not _is_flat(data):
+        data = _flatten(data, "" if datatype is BYTES else "Unable to parse 'data': ")
     if datatype is BYTES:
-        return _framed(values)
+        return _framed(data)
     # The server stops at the first value too many, so it never sees what comes after.
-    array = _to_array(values[:count], datatype)
-    if len(values) != count:
+    array = _to_array(data[:count], datatype)
+    if len(data) != count:
         raise InferenceError(_SHAPE_MISMATCH, StatusCode.INTERNAL)
     return array
 
@@ -63,11 +65,29 @@ def write(tensor: Tensor) -> list[Any]:
     return values
 
 
-def _flatten(data: list[Any]) -> list[Any]:
-    # Level by level: the depth of a request's lists is the client's choice, not the stack's.
-    while list in set(map(type, data)):
-        data = [leaf for item in data for leaf in (item if type(item) is list else (item,))]
-    return data
+def _is_flat(data: list[Any]) -> bool:
+    return list not in set(map(type, data))
+
+
+def _flatten(data: list[Any], complaint: str) -> list[Any]:
+    """What is in the lists of lists, which since 25.05 may not be nested without end."""
+    leaves: list[Any] = []
+    rests = [iter(data)]
+    while rests:
+        for item in rests[-1]:
+            if type(item) is list:
+                rests.append(iter(item))
+                if len(rests) == _MOST_LEVELS and item:
+                    raise InferenceError(
+                        f"{complaint}JSON nesting depth exceeds maximum allowed limit "
+                        f"({_MOST_LEVELS})",
+                        StatusCode.INVALID_ARG,
+                    )
+                break
+            leaves.append(item)
+        else:
+            rests.pop()
+    return leaves
 
 
 def _to_array(values: list[Any], datatype: Datatype) -> Array:

@@ -1,0 +1,122 @@
+"""What no client means: numbers without end, sizes beyond all bounds, brackets in brackets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from test_http_errors import GOOD, LENGTH, ask, document, infer, same, tensor
+
+from triton_stub import deviations
+from triton_stub.engines.engine import Engine
+
+LONG = "1" * 5000
+
+
+@pytest.mark.rule("5.5-hostile-numbers")
+@pytest.mark.parametrize("digits", [LONG, "0" * 3000 + "1", "9" * 20])
+def test_versions_of_thousands_of_digits(both_urls: tuple[str, str], digits: str) -> None:
+    # Not longer, because the real server mixes up what goes on beyond its buffer of 4 KiB.
+    for path in ("", "/ready", "/config", "/stats"):
+        same(both_urls, "GET", f"/v2/models/add/versions/{digits[:3500]}{path}")
+
+
+@pytest.mark.rule("5.5-hostile-numbers")
+@pytest.mark.parametrize("sign", ["", "-", "+", " "])
+def test_headers_of_thousands_of_digits(both_urls: tuple[str, str], sign: str) -> None:
+    for digits in (LONG, "0" * 5000, "0" * 5000 + f"{len(GOOD)}"):
+        infer(both_urls, GOOD, {LENGTH: sign + digits})
+
+
+@pytest.mark.rule("5.5-hostile-numbers")
+@pytest.mark.parametrize("setting", ["trace_rate", "trace_count", "log_frequency"])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_settings_of_thousands_of_digits(
+    both_urls: tuple[str, str], setting: str, sign: str
+) -> None:
+    body = json.dumps({setting: sign + LONG}).encode()
+    assert same(both_urls, "POST", "/v2/trace/setting", body).status == 400
+
+
+@pytest.mark.rule("5.5-hostile-numbers")
+@pytest.mark.parametrize("text", [LONG, "-" + LONG, f"0.{LONG}", "1e-5000"])
+def test_numbers_of_thousands_of_digits_in_json(both_urls: tuple[str, str], text: str) -> None:
+    infer(both_urls, GOOD[:-1] + f',"x":{text}}}'.encode())
+    infer(both_urls, b'{"id":"\xff",' + f'"x":{text},'.encode() + GOOD[1:])
+
+
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+@pytest.mark.rule("5.5-hostile-nesting")
+@pytest.mark.parametrize("levels", [90, 900])
+def test_nested_json(both_urls: tuple[str, str], levels: int) -> None:
+    infer(both_urls, nested(levels))
+    assert infer(both_urls, b'{"x":' + nested(levels) + b"," + GOOD[1:]).status == 200
+
+
+@pytest.mark.deviation("deep-json")
+@pytest.mark.parametrize("start", [b'{"x":', b'{"y":"\xff","x":'])
+def test_json_nested_deeper(both_urls: tuple[str, str], start: bytes) -> None:
+    path = "/v2/models/add/infer"
+    stub, native = (
+        ask(url, "POST", path, start + nested(20_000) + b"," + GOOD[1:]) for url in both_urls
+    )
+    assert native.status == 200
+    assert stub.status == 400
+    assert deviations.DEEP_JSON.server in stub.document
+
+
+def with_shape(*shape: int) -> bytes:
+    return document(*[tensor(name, shape=list(shape)) for name in "AB"])
+
+
+@pytest.mark.rule("5.5-hostile-shapes")
+def test_shapes_with_more_values_than_there_are(both_urls: tuple[str, str]) -> None:
+    for shape in ([1, 2**20], [1] * 10_000, [2] * 20):
+        assert infer(both_urls, with_shape(*shape)).status >= 400
+
+
+@pytest.mark.newer("25.05", "server src/common.cc: GetElementCount")
+@pytest.mark.rule("5.5-hostile-shapes")
+@pytest.mark.parametrize(
+    ("shape", "what"),
+    [
+        ([4, 2**64 - 2], "contains one or more invalid dimensions"),
+        ([2**62, 2], f"causes total element count to exceed maximum size of {2**63 - 1}"),
+        ([4] * 5000, f"causes total element count to exceed maximum size of {2**63 - 1}"),
+    ],
+    ids=["negative", "large", "many"],
+)
+def test_shapes_beyond_all_bounds(stub: Engine, shape: list[int], what: str) -> None:
+    answer = ask(stub.http_url, "POST", "/v2/models/add/infer", with_shape(*shape))
+    told = ",".join(str(size if size < 2**63 else size - 2**64) for size in shape)
+    assert answer.status == 400
+    assert f"invalid shape for input 'A': shape [{told}] {what}" in answer.document
+
+
+@pytest.mark.rule("5.5-hostile-nesting")
+def test_nested_data(both_urls: tuple[str, str]) -> None:
+    data = [1, [2, json.loads(nested(90).replace(b"[]", b"[3, 4]"))]]
+    assert infer(both_urls, document(tensor(data=data), tensor("B"))).status == 200
+
+
+@pytest.mark.newer("25.05", "server src/http_server.cc: ReadDataFromJsonHelper")
+@pytest.mark.rule("5.5-hostile-nesting")
+def test_data_nested_too_deep(stub: Engine) -> None:
+    body = GOOD.replace(b"[1, 2", b"[1, " + nested(99).replace(b"[]", b"[2]"), 1)
+    answer = ask(stub.http_url, "POST", "/v2/models/add/infer", body)
+    assert answer.status == 400
+    assert "Unable to parse 'data': JSON nesting depth exceeds maximum" in answer.document
+
+
+@pytest.mark.rule("5.5-hostile-names")
+@pytest.mark.parametrize(
+    "name", ["..", "../add", "%2e%2e%2fadd", "add%00", "add\\", "x" * 2000, "add;x=1"]
+)
+def test_names_that_lead_elsewhere(both_urls: tuple[str, str], name: str) -> None:
+    path = f"/v2/models/{name}"
+    for rest in ("", "/config", "/infer", "/ready"):
+        method = "POST" if rest == "/infer" else "GET"
+        assert same(both_urls, method, path + rest, GOOD).status >= 400
