@@ -26,7 +26,7 @@ def metadata(name: str) -> dict[str, Any]:
 
 
 def statistics(repository: Repository, name: str, version: int) -> dict[str, Any]:
-    """Statistics of the versions of one model that serve, or of all models without a name.
+    """Statistics of the versions of one model that serve, or without a name of all models.
 
     InferenceError if there is no such model, or no such version of it.
     """
@@ -35,7 +35,7 @@ def statistics(repository: Repository, name: str, version: int) -> dict[str, Any
     # Neither the words nor the status are those of other requests for unknown models.
     if name and not models:
         raise InferenceError(f"requested model '{name}' is not available", StatusCode.INVALID_ARG)
-    if version != NEWEST:
+    if name and version != NEWEST:
         models = [model for model in models if model.version == version]
     if name and not models:
         raise InferenceError(

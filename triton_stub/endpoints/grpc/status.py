@@ -9,8 +9,9 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from triton_stub.errors import ServerError, StatusCode
+from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ _CODES = {
 
 def abort(context: grpc.ServicerContext, error: ServerError) -> None:
     """End a call with an error; it does not return."""
+    text = error.told if isinstance(error, LoadError) else error.message
     # As bytes: a text of a model may be none that is UTF-8.
-    details: Any = error.message.encode("utf-8", "surrogateescape")
+    details: Any = text.encode("utf-8", "surrogateescape")
     context.abort(_CODES[error.code], details)
 
 
@@ -47,32 +49,49 @@ class Refusals(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         self,
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler | None:
-        """GRPC asks for each call what is to answer it."""
+    ) -> grpc.RpcMethodHandler:
+        """What is to answer a call; gRPC asks that for each."""
         handler = continuation(handler_call_details)
-        if handler is None or handler.response_streaming:
+        if handler is None:
+            return _UNKNOWN
+        if handler.response_streaming:
             return handler
-        answer = handler.unary_unary
 
-        def behaviour(request: Any, context: grpc.ServicerContext) -> Any:
+        def answer(body: bytes, context: grpc.ServicerContext) -> Any:
             try:
-                return answer(request, context)
+                return handler.unary_unary(_read(handler, body), context)
             except ServerError as error:
                 abort(context, error)
             except Exception as error:  # noqa: BLE001 - gRPC would tell standard error
-                if not context.is_active():
-                    # The client has gone, and nothing can be told any more.
-                    return None
-                self._log.note(LogLevel.ERROR, traceback.format_exc())
-                abort(
-                    context,
-                    ServerError(
-                        "triton_stub failed to answer this request: "
-                        f"{type(error).__name__}: {error}. This is a defect of triton_stub; the "
-                        "server's log has the traceback."
-                    ),
-                )
+                if context.is_active():  # somebody listens yet
+                    self._log.note(LogLevel.ERROR, traceback.format_exc())
+                    abort(context, defect(error))
 
         return grpc.unary_unary_rpc_method_handler(
-            behaviour, handler.request_deserializer, handler.response_serializer
+            answer, response_serializer=handler.response_serializer
         )
+
+
+def _read(handler: grpc.RpcMethodHandler, body: bytes) -> Any:
+    if handler.request_deserializer is None:
+        return body
+    try:
+        return handler.request_deserializer(body)
+    except DecodeError:
+        raise InferenceError("Unable to parse request") from None
+
+
+def defect(error: Exception) -> ServerError:
+    """What is told of an error that nobody has foreseen."""
+    return ServerError(
+        f"triton_stub failed to answer this request: {type(error).__name__}: {error}. This is a "
+        "defect of triton_stub; the server's log has the traceback."
+    )
+
+
+def _unknown(_requests: Any, context: grpc.ServicerContext) -> Any:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+# The server has nothing to say of a method that there is not.
+_UNKNOWN = grpc.stream_stream_rpc_method_handler(_unknown)
