@@ -513,6 +513,21 @@ ANSWER_TO_HEAD = Deviation(
     why="the connection could not be used any more",
 )
 
+MIXED_STREAM = Deviation(
+    key="mixed-stream",
+    what="requests of one gRPC stream to decoupled models and to others, not one after the other",
+    server="writes two answers at once, and dies of it, or keeps an answer back",
+    stub="an error that says so, for a request while one of the other kind is under way",
+    why="a test must not crash",
+)
+OPEN_STREAM = Deviation(
+    key="open-stream",
+    what="a server that ends while clients have gRPC streams open",
+    server="(before 25.05) does not end before they do",
+    stub="ends their streams as soon as the requests are answered",
+    why="a test must not hang",
+)
+
 ALL: tuple[Deviation, ...] = tuple(
     value for value in dict(globals()).values() if isinstance(value, Deviation)
 )

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from triton_stub.core.statistics import BatchTimes
     from triton_stub.core.trace import Trace
 
-# After so many seconds of waiting Python collects cycles: a model may have dropped a response
-# sender in one.
-_UNTIL_COLLECTION = 1.0
+#: After so many seconds of waiting Python collects cycles: a model may have dropped a response
+#: sender in one.
+UNTIL_COLLECTION = 1.0
 
 
 class Responses:
@@ -38,7 +38,6 @@ class Responses:
         "_done",
         "_ended",
         "_listener",
-        "_timeout",
         "_where",
         "cancelled",
         "check_waiting",
@@ -47,6 +46,7 @@ class Responses:
         "executor",
         "kept",
         "steps",
+        "timeout",
         "times",
         "trace",
         "withdrawn",
@@ -54,7 +54,8 @@ class Responses:
 
     def __init__(self, timeout: float | None = None, where: Callable[[], str] = lambda: "") -> None:
         self._arrived: queue.SimpleQueue[InferenceResponse] = queue.SimpleQueue()
-        self._timeout = timeout
+        #: How many seconds to wait for any response; None for ever.
+        self.timeout = timeout
         self._where = where
         self._listener: Callable[[], None] | None = None
         self._ended: Callable[[], None] | None = None
@@ -136,7 +137,7 @@ class Responses:
     def __next__(self) -> InferenceResponse:
         if self._done:
             raise StopIteration
-        return self.get(self._timeout)
+        return self.get(self.timeout)
 
     def get(self, timeout: float | None) -> InferenceResponse:
         """Wait for the next response; InferenceError if none comes in time."""
@@ -145,17 +146,17 @@ class Responses:
             response = self._arrived.get(timeout=at_first)
         except queue.Empty:
             self.check_waiting()
-            self._collect()
+            self.collect()
             try:
                 response = self._arrived.get(timeout=then)
             except queue.Empty:
-                raise self._overdue(timeout) from None
+                raise self.give_up(timeout) from None
         self._done = response.final
         return response
 
     def result(self, timeout: float | None = None) -> InferenceResponse:
         """Wait for the one response of a model that is not decoupled."""
-        timeout = self._timeout if timeout is None else timeout
+        timeout = self.timeout if timeout is None else timeout
         responses = [self.get(timeout)]
         while not responses[-1].final:
             responses.append(self.get(timeout))
@@ -204,18 +205,18 @@ class Responses:
             self._listener = None
 
     async def _changed(self, changed: asyncio.Event) -> None:
-        at_first, then = self._waits(self._timeout)
+        at_first, then = self._waits(self.timeout)
         try:
             await asyncio.wait_for(changed.wait(), at_first)
         except TimeoutError:
-            self._collect()
+            self.collect()
             try:
                 await asyncio.wait_for(changed.wait(), then)
             except TimeoutError:
-                raise self._overdue(self._timeout) from None
+                raise self.give_up(self.timeout) from None
 
-    def _collect(self) -> None:
-        # In the process of the model, if it has one.
+    def collect(self) -> None:
+        """Have Python collect cycles, in the process of the model if it has one."""
         collect = gc.collect if self.executor is None else self.executor.collect
         collect()
 
@@ -223,11 +224,12 @@ class Responses:
     def _waits(timeout: float | None) -> tuple[float, float | None]:
         """Seconds to wait before a garbage collection, and after it."""
         if timeout is None:
-            return _UNTIL_COLLECTION, None
-        at_first = min(timeout, _UNTIL_COLLECTION)
+            return UNTIL_COLLECTION, None
+        at_first = min(timeout, UNTIL_COLLECTION)
         return at_first, timeout - at_first
 
-    def _overdue(self, timeout: float | None) -> InferenceError:
+    def give_up(self, timeout: float | None) -> InferenceError:
+        """Take nothing more, after ``timeout`` seconds without a response; the error to tell."""
         self._done = self.closed = True
         self._tell_of_end()
         text = deviations.OVERDUE.text(

@@ -105,6 +105,7 @@ class GrpcEndpoint:
                 StatusCode.INVALID_ARG,
             )
         self._grpc: grpc.Server | None = None
+        self._service: Service | None = None
         self._is_started = False
 
     @property
@@ -127,7 +128,7 @@ class GrpcEndpoint:
             options=self._options.for_channels(),
         )
         compression = _COMPRESSION[self._options.infer_response_compression_level]
-        service = Service(self._server, compression)
+        service = self._service = Service(self._server, compression)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
         server.add_generic_rpc_handlers((health(self._server),))
         try:
@@ -155,7 +156,10 @@ class GrpcEndpoint:
         if self._grpc is None:
             return
         server, self._grpc, self._is_started = self._grpc, None, False
-        server.stop(_GRACE_SECONDS).wait()
+        ended = server.stop(_GRACE_SECONDS)
+        if self._service is not None:
+            self._service.end_streams()  # or they last as long as their clients wish
+        ended.wait()
 
     def __enter__(self) -> Self:
         return self if self._is_started else self.start()

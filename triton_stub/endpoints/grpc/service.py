@@ -15,6 +15,7 @@ from triton_stub.endpoints.grpc.inference import Inference
 from triton_stub.endpoints.grpc.memory import SharedMemory
 from triton_stub.endpoints.grpc.repository import ModelRepository
 from triton_stub.endpoints.grpc.settings import Settings
+from triton_stub.endpoints.grpc.stream import Streams
 
 if TYPE_CHECKING:
     from triton_stub.server import Server
@@ -26,6 +27,7 @@ class Service(
     ModelRepository,
     Settings,
     SharedMemory,
+    Streams,
     service_pb2_grpc.GRPCInferenceServiceServicer,  # type: ignore[misc]  # grpc has no types
 ):
     """Answers for a server; ``compression`` is that of inference answers."""
@@ -35,3 +37,4 @@ class Service(
     ) -> None:
         self._server = server
         self._compression = compression
+        Streams.__init__(self, server, compression)
