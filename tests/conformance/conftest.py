@@ -86,7 +86,11 @@ def both_urls(engines: Engines) -> tuple[str, str]:
 @pytest.fixture(scope="session")
 def grpc_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     """Both with the models for raw requests over gRPC."""
-    repository = tmp_path_factory.mktemp("grpc")
-    grpc_models.write(repository)
-    with both_engines(repository) as both:
+    folder = tmp_path_factory.mktemp("grpc")
+    grpc_models.write(folder / "models")
+    with both_engines(
+        folder / "models",
+        options=[f"--trace-config=triton,file={folder / 'native'}", "--trace-config=rate=7"],
+        trace_config={"file": str(folder / "stub"), "rate": "7"},
+    ) as both:
         yield both

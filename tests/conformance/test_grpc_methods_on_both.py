@@ -1,9 +1,8 @@
-"""gRPC: health, metadata, configuration, statistics, the repository and settings on both."""
+"""gRPC: health, metadata, configuration, statistics and the repository on both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -55,8 +54,7 @@ ensemble_scheduling {
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    folder = tmp_path_factory.mktemp("methods")
-    repository = folder / "models"
+    repository = tmp_path_factory.mktemp("methods")
     grpc_models.write(repository)
     files = {"1/model.py": NOTHING, "3/model.py": NOTHING, "labels.txt": "x\ny\n"}
     write_models(repository, {"rich": {**files, "config.pbtxt": RICH}})
@@ -71,12 +69,9 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         options=[
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in started),
-            f"--trace-config=triton,file={folder / 'native'}",
-            "--trace-config=rate=7",
         ],
         model_control_mode="explicit",
         startup_models=started,
-        trace_config={"file": str(folder / "stub"), "rate": "7"},
     ) as both:
         yield both
 
@@ -313,123 +308,3 @@ def test_unload_of_an_ensemble(engines: Engines, dependents: bool) -> None:
     unload(engines, "outer", parameters={"unload_dependents": Given(bool_param=dependents)})
     for name in ("outer", "inner"):
         same(engines, "ModelReady", pb.ModelReadyRequest(name=name))
-
-
-def trace(engines: Engines, model: str = "", **settings: list[str]) -> Any:
-    """What both tell, but for where they write."""
-    message = pb.TraceSettingRequest(model_name=model)
-    for key, values in settings.items():
-        message.settings[key].value.extend(values)
-    stub, native = (call(engine, "TraceSetting", message) for engine in engines)
-    for answer in (stub, native):
-        if not isinstance(answer, Failure):
-            (file,) = answer["settings"].pop("trace_file")["value"]
-            assert Path(file).parent.is_dir()
-    assert stub == native
-    return native
-
-
-TRACES: dict[str, dict[str, list[str]]] = {
-    "level": {"trace_level": ["TIMESTAMPS", "TENSORS"]},
-    "level unknown": {"trace_level": ["X"]},
-    "level off": {"trace_level": ["OFF"]},
-    "level off and more": {"trace_level": ["TENSORS", "OFF"]},
-    "level given up": {"trace_level": []},
-    "rate": {"trace_rate": ["3"]},
-    "rate with a tail": {"trace_rate": [" 4x"]},
-    "rate of two": {"trace_rate": ["3", "4"]},
-    "rate, no number": {"trace_rate": ["x"]},
-    "rate too large": {"trace_rate": ["4294967296"]},
-    "rate beyond 32 bits signed": {"trace_rate": ["2147483648"]},
-    "negative rate": {"trace_rate": ["-1"]},
-    "rate given up": {"trace_rate": []},
-    "count": {"trace_count": ["5"]},
-    "count without end": {"trace_count": ["-1"]},
-    "count too small": {"trace_count": ["-2"]},
-    "count of two": {"trace_count": ["1", "2"]},
-    "count, no number": {"trace_count": [""]},
-    "count too large": {"trace_count": ["2147483648"]},
-    "count given up": {"trace_count": []},
-    "frequency": {"log_frequency": ["9"]},
-    "frequency, no number": {"log_frequency": ["-"]},
-    "frequency of two": {"log_frequency": ["-", "1"]},
-    "frequency too large": {"log_frequency": ["99999999999"]},
-    "frequency given up": {"log_frequency": []},
-    "file": {"trace_file": ["x"]},
-    "file and a rate": {"trace_file": ["x"], "trace_rate": ["9"]},
-    "mode": {"trace_mode": ["opentelemetry"]},
-    "unknown": {"foo": ["bar"]},
-    "good and bad": {"trace_rate": ["11"], "trace_count": ["x"]},
-}
-
-
-@pytest.mark.rule("5.2-trace")
-@pytest.mark.parametrize("model", ["", "echo"])
-@pytest.mark.parametrize("settings", TRACES.values(), ids=TRACES)
-def test_trace_settings(engines: Engines, settings: dict[str, list[str]], model: str) -> None:
-    trace(engines, model, **settings)
-    trace(engines)
-    trace(engines, "echo")
-
-
-@pytest.mark.rule("5.2-trace")
-@pytest.mark.parametrize("model", ["nope", "broken", "echo\0x"])
-def test_trace_settings_of_odd_models(engines: Engines, model: str) -> None:
-    trace(engines, model)
-    trace(engines, model, trace_rate=["1"])
-
-
-Value = pb.LogSettingsRequest.SettingValue
-LOGS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "info": {"log_info": Value(bool_param=False)},
-    "warning": {"log_warning": Value(bool_param=False)},
-    "error": {"log_error": Value(bool_param=False)},
-    "verbose": {"log_verbose_level": Value(uint32_param=3)},
-    "verbose beyond 31 bits": {"log_verbose_level": Value(uint32_param=2**31)},
-    "verbose off": {"log_verbose_level": Value(uint32_param=0)},
-    "format": {"log_format": Value(string_param="ISO8601")},
-    "format default": {"log_format": Value(string_param="default")},
-    "format unknown": {"log_format": Value(string_param="x")},
-    "format, bool": {"log_format": Value(bool_param=True)},
-    "file": {"log_file": Value(string_param="x")},
-    "file, nothing": {"log_file": Value()},
-    "info, text": {"log_info": Value(string_param="x")},
-    "warning, number": {"log_warning": Value(uint32_param=1)},
-    "error, nothing": {"log_error": Value()},
-    "verbose, text": {"log_verbose_level": Value(string_param="1")},
-    "good and bad": {"log_info": Value(bool_param=True), "log_error": Value(uint32_param=1)},
-    "unknown": {"foo": Value(uint32_param=1)},
-    "all on": {f"log_{name}": Value(bool_param=True) for name in ("info", "warning", "error")},
-}
-
-
-@pytest.mark.rule("5.2-logging")
-@pytest.mark.parametrize("settings", LOGS.values(), ids=LOGS)
-def test_log_settings(engines: Engines, settings: dict[str, Any]) -> None:
-    message = pb.LogSettingsRequest()
-    for key, value in settings.items():
-        message.settings[key].CopyFrom(value)
-    same(engines, "LogSettings", message)
-    same(engines, "LogSettings", pb.LogSettingsRequest())
-
-
-MEMORY = {
-    "status": ("SystemSharedMemoryStatus", {}),
-    "status of one": ("SystemSharedMemoryStatus", {"name": "x"}),
-    "unknown key": ("SystemSharedMemoryRegister", {"name": "x", "key": "/nope", "byte_size": 4}),
-    "unregister": ("SystemSharedMemoryUnregister", {"name": "x"}),
-    "unregister all": ("SystemSharedMemoryUnregister", {}),
-    "cuda status": ("CudaSharedMemoryStatus", {}),
-    "cuda status of one": ("CudaSharedMemoryStatus", {"name": "x"}),
-    "cuda unregister": ("CudaSharedMemoryUnregister", {"name": "x"}),
-    "cuda unregister all": ("CudaSharedMemoryUnregister", {}),
-    "cuda": ("CudaSharedMemoryRegister", {"name": "x", "raw_handle": b"\0" * 64, "byte_size": 8}),
-    "cuda without handle": ("CudaSharedMemoryRegister", {"name": "x"}),
-}
-
-
-@pytest.mark.rule("5.2-memory")
-@pytest.mark.parametrize(("method", "fields"), MEMORY.values(), ids=MEMORY)
-def test_memory(engines: Engines, method: str, fields: dict[str, Any]) -> None:
-    same(engines, method, getattr(pb, f"{method}Request")(**fields))
