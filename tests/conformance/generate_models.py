@@ -27,7 +27,6 @@ class TritonPythonModel:
         seen = {tensor.name(): tensor.shape() for tensor in request.inputs()}
         seen |= {"parameters": json.loads(request.parameters()), "id": request.request_id()}
         seen |= {"sequence": [request.correlation_id(), request.flags()]}
-        seen |= {"queue": [request.priority(), request.timeout()]}
         text = json.dumps(seen, sort_keys=True).encode()
         tensors = [pb_utils.Tensor("SEEN", np.array([text], object))]
         for tensor in request.inputs():
@@ -91,7 +90,8 @@ class Answer(NamedTuple):
     events: str
 
 
-def _config(inputs: Mapping[str, tuple[str, str]], batch: int = 0) -> str:
+def config(inputs: Mapping[str, tuple[str, str]], batch: int = 0) -> str:
+    """Inputs that may be missing, an output for each, and one for what is seen."""
     tensors = [
         f'input {{ name: "{name}" data_type: TYPE_{datatype} dims: {dims} optional: true }}\n'
         f'output {{ name: "O_{name}" data_type: TYPE_{datatype} dims: {dims} }}\n'
@@ -120,9 +120,9 @@ def both_with_models(repository: Path) -> Iterator[Engines]:
     """Both engines with models of all kinds; see ``programs`` for those that are sent a CODE."""
     write_programs(repository, ("plain", "decoupled", "single", "background"))
     for name, batch in (("echo", 0), ("batched", 4)):
-        write_models(repository, {name: ECHO}, _config(INPUTS, batch))
-    write_models(repository, {"clash": ECHO}, _config({"parameters": ("STRING", "[ 1 ]")}))
-    sequence = _config({"one": INPUTS["one"]}, 4) + "sequence_batching { }"
+        write_models(repository, {name: ECHO}, config(INPUTS, batch))
+    write_models(repository, {"clash": ECHO}, config({"parameters": ("STRING", "[ 1 ]")}))
+    sequence = config({"one": INPUTS["one"]}, 4) + "sequence_batching { }"
     write_models(repository, {"sequence": ECHO}, sequence)
     write_models(repository, {"odd": ODD}, _odd_config())
     half = 'backend: "python"\noutput { name: "OUT" data_type: TYPE_FP16 dims: [ 1 ] }\n'
