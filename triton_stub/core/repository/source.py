@@ -6,8 +6,8 @@ Sources: core ``src/model_repository_manager/model_repository_manager.cc`` (MRM)
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import tempfile
 import time
 import weakref
@@ -115,9 +115,9 @@ def written(name: str, parameters: LoadParameters, *, strict: bool) -> ModelSour
         (directory / model_config.CONFIG_FILENAME).write_text(text)
         source = ModelSource(directory, config, ModelTimes())
     except BaseException:
-        shutil.rmtree(root)
+        _remove(root)
         raise
-    weakref.finalize(source, shutil.rmtree, root, ignore_errors=True)
+    weakref.finalize(source, _remove, root)
     return source
 
 
@@ -152,6 +152,20 @@ def _write(directory: Path, key: str, content: object) -> None:
         raise ConfigError(f"Invalid file parameter '{key}', directory has been created as a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
+
+
+def _remove(root: Path) -> None:
+    """Remove a directory, as far as it can be; ``shutil.rmtree`` is lost in very deep ones."""
+    with contextlib.suppress(OSError):
+        directories = [root]
+        for directory in directories:
+            for path in directory.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    directories.append(path)
+                else:
+                    path.unlink()
+        for directory in reversed(directories):
+            directory.rmdir()
 
 
 def _newest(path: Path) -> int:
