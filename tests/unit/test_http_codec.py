@@ -195,9 +195,10 @@ def test_requested_outputs_and_their_formats() -> None:
     assert [formats.of(name).binary for name in "ABC"] == [True, False, True]
 
 
-def test_an_output_asked_for_twice_is_for_the_core_to_refuse() -> None:
-    request, _ = decode_document(inputs=[], outputs=[{"name": "A"}, {"name": "B"}, {"name": "A"}])
-    assert list(request.requested_outputs) == ["A", "B", "A"]
+def test_an_output_asked_for_twice_is_refused_before_what_is_wrong_with_it() -> None:
+    second = {"name": "A", "parameters": {"classification": "x"}}
+    with pytest.raises(InferenceError, match="output 'A' already exists in request"):
+        decode_document(inputs=[], outputs=[{"name": "A"}, second])
 
 
 def test_reads_what_the_official_client_asks_for() -> None:

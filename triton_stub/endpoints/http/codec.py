@@ -44,15 +44,14 @@ def decode(
     request_id = c_string(optional(document, "id", as_string, ""))
     parameters = _Parameters(document)
     tensors = Inputs(body, json_size, model_name, request_id, memory).read(document)
-    requested = outputs.read(document, memory)
-    # Of several formats of an output the first one.
-    formats = OutputFormats(dict(reversed(requested)), parameters.binary_data_output)
+    requested = outputs.read(document, memory, request_id)
+    formats = OutputFormats(requested, parameters.binary_data_output)
     request = InferenceRequest(
         model_name=model_name,
         model_version=model_version,
         request_id=request_id,
         inputs=tensors,
-        requested_outputs=[name for name, _ in requested],
+        requested_outputs=list(requested),
         parameters=parameters.own,
         correlation_id=parameters.sequence_id,
         flags=parameters.flags,

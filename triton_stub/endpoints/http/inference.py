@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from triton_stub.core.validation import BackendRefusedError
 from triton_stub.endpoints import numbers
 from triton_stub.endpoints.http import answers, codec, raw, routing
 from triton_stub.errors import InferenceError, ServerError, StatusCode
@@ -61,9 +62,11 @@ class Inference:
                 asked, formats = raw.decode(body, model.config, version)
             asked.trace = trace
             responses = model.submit(asked)
-        except BaseException:
+        except BaseException as error:
             if trace is not None:
                 trace.abandon()
+            if isinstance(error, BackendRefusedError):
+                return answers.error(error, answers.TEXT)  # as a response
             raise
         answer = await responses.result_async()
         if answer.error is not None:

@@ -53,9 +53,7 @@ class Inputs:
             datatype = _datatype(c_string(required(entry, "datatype", as_string)))
             shape = required(entry, "shape", _shape)
             if name in inputs:
-                # The core's complaint, but before the next complaint of this module.
-                prefix = InferenceRequest(model_name="", request_id=self._request_id).log_prefix
-                raise refused(f"{prefix}input '{name}' already exists in request")
+                raise already_there(self._request_id, f"input '{name}'")
             inputs[name] = Tensor(name, datatype, shape, self._data(entry, name, datatype, shape))
         if self._offset != len(self._body):
             raise refused(f"unexpected additional input data for model '{self._model_name}'")
@@ -96,6 +94,12 @@ def in_shared_memory(parameters: Any, memory: SharedMemory) -> memoryview | None
     offset = optional(parameters, "shared_memory_offset", as_unsigned, 0)
     byte_size = optional(parameters, "shared_memory_byte_size", as_unsigned, 0)
     return None if region is None else memory.view(c_string(region), offset, byte_size)
+
+
+def already_there(request_id: str, what: str) -> InferenceError:
+    """The core's complaint of a second tensor of a name; it comes before others of this package."""
+    prefix = InferenceRequest(model_name="", request_id=request_id).log_prefix
+    return refused(f"{prefix}{what} already exists in request")
 
 
 def refused(message: str) -> InferenceError:

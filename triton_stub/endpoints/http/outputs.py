@@ -21,7 +21,7 @@ from triton_stub.endpoints.http.documents import (
     optional,
     required,
 )
-from triton_stub.endpoints.http.inputs import in_shared_memory, refused
+from triton_stub.endpoints.http.inputs import already_there, in_shared_memory, refused
 from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.casters import c_string
 
@@ -63,9 +63,9 @@ class OutputFormats:
         return self.by_name.get(name, _BINARY if self.binary_by_default else _JSON)
 
 
-def read(document: Any, memory: SharedMemory) -> list[tuple[str, OutputFormat]]:
-    """The requested outputs; InferenceError if one is refused."""
-    outputs: list[tuple[str, OutputFormat]] = []
+def read(document: Any, memory: SharedMemory, request_id: str) -> dict[str, OutputFormat]:
+    """The formats of the requested outputs, by name; InferenceError if one is refused."""
+    outputs: dict[str, OutputFormat] = {}
     if not documents.has(document, "outputs"):
         return outputs
     for entry in required(document, "outputs", as_array):
@@ -73,7 +73,9 @@ def read(document: Any, memory: SharedMemory) -> list[tuple[str, OutputFormat]]:
         if documents.has(parameters, "shared_memory_region"):
             _check_shared_memory_alone(parameters)
         name = c_string(required(entry, "name", as_string))
-        outputs.append((name, _format(parameters, memory)))
+        if name in outputs:
+            raise already_there(request_id, f"output '{name}'")
+        outputs[name] = _format(parameters, memory)
     return outputs
 
 
