@@ -235,33 +235,6 @@ def test_the_asynchronous_client(url: str) -> None:
     asyncio.run(work())
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/v2/repository/models/fp32/load"),
-        ("POST", "/v2/repository/models/fp32/unload"),
-    ],
-)
-def test_what_a_later_release_serves_is_refused(url: str, method: str, path: str) -> None:
-    status, text = error(ask(url, method, path))
-    assert status == 501
-    assert text == (
-        f"{path}: this release of triton_stub does not serve that; test with --triton-engine=native"
-    )
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", ""])
-def test_compressed_requests_are_refused(url: str, encoding: str) -> None:
-    status, text = error(ask(url, "POST", "/v2/models/fp32/infer", b"x", Content_Encoding=encoding))
-    assert status == 501
-    assert "compress" in text.lower()
-
-
-def test_compression_of_answers_is_optional(url: str) -> None:
-    """Most HTTP libraries offer it by themselves, so it is no wish that could be refused."""
-    assert ask(url, "GET", "/v2", Accept_Encoding="gzip") == ask(url, "GET", "/v2")
-
-
 def test_a_connection_is_kept(url: str) -> None:
     connection = http.client.HTTPConnection(url, timeout=30)
     connection.request("POST", "/v2/models/nope/infer", b"x" * 200_000)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 IMITATED_VERSION = "2.51.0"
 # What of the protocol's extensions is there; a client may ask before it uses one.
 EXTENSIONS = (
-    *("classification", "sequence", "schedule_policy", "model_configuration"),
+    *("classification", "sequence", "model_repository", "model_repository(unload_dependents)"),
+    *("schedule_policy", "model_configuration"),
     *("system_shared_memory", "cuda_shared_memory", "binary_tensor_data", "parameters"),
     *("statistics", "trace", "logging"),
 )

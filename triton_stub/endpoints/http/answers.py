@@ -12,7 +12,7 @@ from starlette.responses import Response
 from triton_stub.endpoints.http import documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -74,17 +74,30 @@ def wrong_method(media_type: str) -> Response:
     return response(405, {"error": "Method Not Allowed"}, media_type)
 
 
-def error(error: ServerError, media_type: str) -> Response:
+def error(
+    error: ServerError, media_type: str, headers: Mapping[str, str] | None = None
+) -> Response:
     """A failure: its status and its text."""
-    return response(error.code.http_status, {"error": error.message}, media_type)
+    return response(error.code.http_status, {"error": error.message}, media_type, headers)
 
 
-def response(status: int, content: Any, media_type: str) -> Response:
+def response(
+    status: int, content: Any, media_type: str, headers: Mapping[str, str] | None = None
+) -> Response:
     """Any content, as JSON, whatever it is said to be."""
     # As a header: starlette adds a charset to a text's media type.
-    return Response(documents.dump(content), status, {"content-type": media_type})
+    headers = {"content-type": media_type, **(headers or {})}
+    return Response(documents.dump(content), status, headers)
 
 
-def empty(status: int) -> Response:
+def empty(status: int, media_type: str = TEXT) -> Response:
     """A status, and nothing else."""
-    return Response(b"", status, {"content-type": TEXT})
+    return Response(b"", status, {"content-type": media_type})
+
+
+def compressed(body: bytes, encoding: str, json_size: int | None) -> Response:
+    """The answer to an inference request, compressed; how much of it is JSON, if not all."""
+    headers = {"content-type": JSON, "content-encoding": encoding}
+    if json_size is not None:
+        headers |= {"content-type": BINARY, HEADER_LENGTH: str(json_size)}
+    return Response(body, headers=headers)

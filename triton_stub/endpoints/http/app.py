@@ -11,43 +11,43 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 
-from triton_stub.endpoints.http import answers, inference
+from triton_stub.endpoints.http import answers, bodies, departure, inference
 from triton_stub.endpoints.http.about import About
 from triton_stub.endpoints.http.generation import Generation
 from triton_stub.endpoints.http.inference import Inference
 from triton_stub.endpoints.http.memory import Memory
 from triton_stub.endpoints.http.repository import ModelRepository
 from triton_stub.endpoints.http.settings import Settings
-from triton_stub.errors import InferenceError, ServerError, StatusCode
+from triton_stub.errors import InferenceError, ServerError
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from triton_stub.server import Server
-
-# What the real server has and a later release is to have: a client is told so, not "Not Found".
-_LATER = ("/v2/repository(/[^/]+)?/models/[^/]+/(load|unload)",)
 
 
 class HttpApp:
     """An ASGI application that answers for a server.
 
     The server matches paths as they come, without decoding ``%``, and so does this.
+    ``max_input_size`` is how many bytes of JSON a request may have, and so on: see ``bodies``.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, max_input_size: int = bodies.MAX_INPUT_SIZE) -> None:
         self._server = server
+        requests = Inference(server, max_input_size)
         parts = (
-            *(Inference(server), Generation(server), About(server)),
-            *(ModelRepository(server), Settings(server), Memory(server)),
+            *(Generation(server), About(server), ModelRepository(server)),
+            *(Settings(server), Memory(server)),
         )
+        # Pattern, handler, and how large the body may be: one with binary tensors may be larger.
         self._routes = [
-            (re.compile(pattern), handler)
-            for pattern, handler in (
-                *(route for part in parts for route in part.routes()),
-                *((pattern, self._later) for pattern in _LATER),
+            (re.compile(pattern), handler, limit)
+            for pattern, handler, limit in (
+                *((*route, bodies.LARGEST) for route in requests.routes()),
+                *((*route, max_input_size) for part in parts for route in part.routes()),
             )
         ]
 
@@ -59,7 +59,7 @@ class HttpApp:
         try:
             # The whole body first, also of a request that will be refused: its client may not
             # read before it has written.
-            response = await self._answer(request, await request.body())
+            response = await self._answer(request)
         except ClientDisconnect:
             return
         except ServerError as error:
@@ -73,23 +73,25 @@ class HttpApp:
                 ),
                 answers.JSON,
             )
-        if (trace := scope.get(inference.TRACE)) is None:
-            await response(scope, receive, send)
-        else:
-            start = now()
-            await response(scope, receive, send)
+        client = departure.of(request)
+
+        async def receive_after_body() -> Message:
+            message = await receive()
+            return {"type": "http.disconnect"} if client.happened else message
+
+        start = now()
+        await response(scope, receive_after_body, send)
+        if (trace := scope.get(inference.TRACE)) is not None:
             trace.sent(start)
 
-    async def _answer(self, request: Request, body: bytes) -> Response:
+    async def _answer(self, request: Request) -> Response:
         path = request.scope["raw_path"].decode("ascii", "replace")
-        for pattern, handler in self._routes:
+        for pattern, handler, limit in self._routes:
             if match := pattern.fullmatch(path):
+                if request.method == "POST":
+                    body = await bodies.read(request, limit)
+                else:
+                    body = await bodies.ignore(request)
                 return await handler(request, body, match)
+        await bodies.ignore(request)
         return answers.response(404, {"error": "Not Found"}, answers.TEXT)
-
-    async def _later(self, _request: Request, _body: bytes, path: re.Match[str]) -> Response:
-        raise ServerError(
-            f"{path[0]}: this release of triton_stub does not serve that; test with "
-            "--triton-engine=native",
-            StatusCode.UNSUPPORTED,
-        )

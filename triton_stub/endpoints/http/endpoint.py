@@ -11,10 +11,11 @@ from triton_stub.errors import ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 try:
-    import httptools  # noqa: F401 - uvicorn's parser, which it would import at the first start
     import uvicorn
 
+    from triton_stub.endpoints.http import bodies
     from triton_stub.endpoints.http.app import HttpApp
+    from triton_stub.endpoints.http.connection import Connection
     from triton_stub.endpoints.http.metrics import MetricsApp
 except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0]
@@ -39,7 +40,8 @@ class HttpEndpoint:
     """Serves a server's models over HTTP, and with a ``metrics_port`` its metrics over another.
 
     Port 0 takes a free one, and None opens none; ``http_url`` and ``metrics_url`` say which.
-    Answers are not compressed, whatever ``Accept-Encoding`` allows.
+    ``max_input_size`` is how many bytes of JSON, of an input without JSON, or of what a
+    compressed body holds a request may have.
     """
 
     def __init__(
@@ -49,9 +51,15 @@ class HttpEndpoint:
         host: str = "127.0.0.1",
         port: int | None = 0,
         metrics_port: int | None = None,
+        max_input_size: int = bodies.MAX_INPUT_SIZE,
     ) -> None:
+        if max_input_size <= 0:
+            raise ServerError(
+                f"max_input_size must be greater than 0, got {max_input_size}",
+                StatusCode.INVALID_ARG,
+            )
         self._log = server.log()
-        self._http = None if port is None else _Port(HttpApp(server), host, port)
+        self._http = None if port is None else _Port(HttpApp(server, max_input_size), host, port)
         self._metrics = (
             None if metrics_port is None else _Port(MetricsApp(server), host, metrics_port)
         )
@@ -155,7 +163,7 @@ class _Port:
         self.listen()
         config = uvicorn.Config(
             self._app,
-            http="httptools",
+            http=Connection,
             ws="none",
             loop="asyncio",
             lifespan="off",

@@ -1,36 +1,55 @@
 """Inference requests over HTTP.
 
-Source: server ``src/http_server.cc``, ``HandleInfer`` (2.51).
+Source: server ``src/http_server.cc``, ``HandleInfer`` (26.08).
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from triton_stub.core.validation import BackendRefusedError
 from triton_stub.endpoints import numbers
-from triton_stub.endpoints.http import answers, codec, raw, routing
+from triton_stub.endpoints.http import (
+    answers,
+    bodies,
+    codec,
+    compression,
+    departure,
+    raw,
+    routing,
+)
 from triton_stub.errors import InferenceError, ServerError, StatusCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from triton_stub.core.model import ServedModel
+    from triton_stub.core.request import InferenceResponse
+    from triton_stub.endpoints.http.outputs import OutputFormats
     from triton_stub.server import Server
 
 # In the scope of a request: when it came, and its trace, if it is traced.
 RECEIVED = "triton_stub.received"
 TRACE = "triton_stub.trace"
+# ``std::stoi``. Of a number of more than 32 bits the server dies; here it is out of range.
 _INT_DIGITS = re.compile(r"\s*([+-]?[0-9]+)")
-_INT64_MAX = 2**63 - 1
+# What zlib works on within a few milliseconds.
+_IN_LOOP_BYTES = 1 << 20
+
+P = ParamSpec("P")
 
 
 class Inference:
     """Requests to models that answer once."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, max_input_size: int = bodies.MAX_INPUT_SIZE) -> None:
         self._server = server
+        self._limit = max_input_size
 
     def routes(self) -> routing.Routes:
         """Which path asks for what."""
@@ -47,8 +66,10 @@ class Inference:
                     "HTTP end point doesn't support models with decoupled transaction policy",
                     StatusCode.UNSUPPORTED,
                 )
-            _check_not_compressed(request)
+            body = await self._decompressed(request, body)
             json_size = _json_size(request.headers.get(answers.HEADER_LENGTH), len(body))
+        except compression.UnknownEncodingError as error:
+            return answers.error(error, answers.TEXT, {"accept-encoding": compression.ENCODINGS})
         except ServerError as error:
             return answers.error(error, answers.TEXT)
         trace = request.scope[TRACE] = self._server.tracer.sample(model.name)
@@ -56,9 +77,11 @@ class Inference:
             trace.received(request.scope[RECEIVED])
         try:
             if json_size:
+                bodies.check_json(json_size, self._limit)
                 memory = self._server.shared_memory
                 asked, formats = codec.decode(body, json_size, model.name, version, memory)
             else:
+                bodies.check_raw(len(body), self._limit)
                 asked, formats = raw.decode(body, model.config, version)
             asked.trace = trace
             responses = model.submit(asked)
@@ -68,42 +91,56 @@ class Inference:
             if isinstance(error, BackendRefusedError):
                 return answers.error(error, answers.TEXT)  # as a response
             raise
-        answer = await responses.result_async()
-        if answer.error is not None:
-            return answers.error(answer.error, answers.TEXT)
-        try:
-            return answers.InferenceAnswer(*codec.encode(answer, formats, model))
-        except ServerError as error:
-            return answers.error(error, answers.TEXT)
+        # deviations.CLIENT_GONE
+        with departure.of(request).calls(responses.cancel):
+            answer = await responses.result_async()
+        return await _encoded(request, answer, formats, model)
+
+    async def _decompressed(self, request: Request, body: bytes) -> bytes:
+        encoding = compression.requested(request.headers.get("content-encoding"))
+        if not encoding:
+            return body
+        most = len(body) * compression.GREATEST_RATIO
+        return await _off_loop(most, compression.decompress, body, self._limit)
 
 
-def _check_not_compressed(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding in ("gzip", "deflate"):
-        raise InferenceError(
-            f"Content-Encoding: {encoding}: this release of triton_stub does not serve compressed "
-            "requests. Send the body as it is, or test with --triton-engine=native",
-            StatusCode.UNSUPPORTED,
-        )
-    if encoding != "identity":
-        raise InferenceError("Unsupported compression type", StatusCode.UNSUPPORTED)
+async def _encoded(
+    request: Request, answer: InferenceResponse, formats: OutputFormats, model: ServedModel
+) -> Response:
+    if answer.error is not None:
+        return answers.error(answer.error, answers.TEXT)
+    try:
+        document, blobs = codec.encode(answer, formats, model)
+    except ServerError as error:
+        return answers.error(error, answers.TEXT)
+    encoding = compression.accepted(request.headers.get("accept-encoding"))
+    if not encoding:
+        return answers.InferenceAnswer(document, blobs)
+    size = len(document) + sum(map(len, blobs))
+    body = await _off_loop(size, compression.compress, (document, *blobs), encoding)
+    return answers.compressed(body, encoding, len(document) if blobs else None)
+
+
+async def _off_loop(size: int, work: Callable[P, bytes], *given: P.args, **more: P.kwargs) -> bytes:
+    """Done in a thread if there are so many bytes to work on that others would have to wait."""
+    if size <= _IN_LOOP_BYTES:
+        return work(*given, **more)
+    return await asyncio.to_thread(work, *given, **more)
 
 
 def _json_size(header: str | None, body_size: int) -> int:
     """How many bytes of the body are JSON; all of them unless the header says otherwise."""
     if header is None:
         return body_size
-    size = _c_int(header)
+    digits = _INT_DIGITS.match(header)
+    if digits is None:
+        raise InferenceError(
+            f"Unable to parse {answers.HEADER_LENGTH}, got: {header}", StatusCode.INVALID_ARG
+        )
+    size = numbers.read(digits[1])
     if not 0 <= size <= body_size:
         raise InferenceError(
             f"inference header size should be in range (0, {body_size}), got: {header}",
             StatusCode.INVALID_ARG,
         )
     return size
-
-
-def _c_int(text: str) -> int:
-    """``atoi``: leading digits, 0 if there are none, cut to 32 bits."""
-    digits = _INT_DIGITS.match(text)
-    long = max(-_INT64_MAX - 1, min(numbers.read(digits[1]) if digits else 0, _INT64_MAX))
-    return (long + 2**31) % 2**32 - 2**31

@@ -1,0 +1,73 @@
+"""Bodies of requests, which come in whole before anybody looks at them, and how large they may be.
+
+Source: server ``src/http_server.cc``, ``EVBufferToJson``, ``EVBufferToRawInput`` and
+``GetContentLength`` (26.08).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from triton_stub.errors import InferenceError, StatusCode
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+#: How many bytes of JSON, of a raw input, or of what a compressed body holds a request may have.
+MAX_INPUT_SIZE = 1 << 26
+_INT32 = 2**31
+#: How large a request to a model may be that has binary tensors: the server counts with 32 bits.
+LARGEST = _INT32 - 1
+_ADVICE = "Use --http-max-input-size to increase the limit."
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The body of a request: ``LARGEST`` bytes at most, or else ``limit`` of JSON.
+
+    InferenceError if it is larger: but not before the last byte is there, since the client may
+    not read before it has written. Of such a body nothing is kept.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= limit:
+            parts.append(part)
+        else:
+            parts.clear()
+    if size <= limit:
+        return b"".join(parts)
+    if limit != LARGEST:
+        check_json(size, limit)
+    raise InferenceError(
+        f"Unable to parse Content-Length, value is out of range [ {-_INT32}, {LARGEST} ], got: "
+        f"{size}",
+        StatusCode.INVALID_ARG,
+    )
+
+
+async def ignore(request: Request) -> bytes:
+    """Wait for the end of a body that nobody looks at; an empty one comes out."""
+    async for _ in request.stream():
+        pass
+    return b""
+
+
+def check_json(size: int, limit: int) -> None:
+    """InferenceError if the JSON of a request is larger than the limit."""
+    if size > limit:
+        raise InferenceError(
+            f"request JSON size of {size} bytes exceeds the maximum allowed input size of {limit} "
+            f"bytes. {_ADVICE}",
+            StatusCode.INVALID_ARG,
+        )
+
+
+def check_raw(size: int, limit: int) -> None:
+    """InferenceError if a body that is an input as it is, without JSON, is larger."""
+    if size > limit:
+        raise InferenceError(
+            f"Raw input has a byte_size ({size} bytes) that exceeds the maximum allowed value of "
+            f"{limit} bytes. {_ADVICE}",
+            StatusCode.INVALID_ARG,
+        )

@@ -1,0 +1,120 @@
+"""One connection of a client, beneath ASGI: what uvicorn does otherwise than the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from triton_stub.endpoints.http.departure import DEPARTURE, Departure
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Connection(HttpToolsProtocol):
+    """Reads requests off a connection and writes their answers, one after the other.
+
+    What is no HTTP closes it, without a word, after the answers that are still to be given
+    (deviations.ODD_HTTP). So does a client that hangs up: it may have closed its side alone, and
+    still read. What uvicorn does by itself: answers to several requests sent at once
+    (deviations.PIPELINED), and to HEAD (deviations.ANSWER_TO_HEAD).
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by asyncio."""
+        super().connection_made(transport)
+        self._departure = Departure()
+        self._deaf = False
+        self._goes_on = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio; nothing can be answered any more."""
+        super().connection_lost(exc)
+        self._departure.happen()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Called by asyncio when the client has hung up; True to keep our side open."""
+        if not self._is_answering():
+            return None
+        self._end_after_answers()
+        self._departure.happen()
+        self.cycle.message_event.set()  # for whoever waits for just that
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            if self._is_answering():
+                self._end_after_answers()
+            else:
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        if self._goes_on:
+            return
+        super().on_message_begin()
+        self.scope["state"][DEPARTURE] = self._departure
+
+    def on_url(self, url: bytes) -> None:
+        """Called by the parser."""
+        if not self._goes_on:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser."""
+        if not self._goes_on:
+            super().on_header(name, value)
+            # The server says "go on" whatever the client expects.
+            self.expect_100_continue |= name.lower() == b"expect"
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        if self._goes_on:
+            self._goes_on = False
+            return
+        super().on_headers_complete()
+        if b"#" in self.url:  # to the server a fragment is part of the path
+            self.scope["raw_path"] = self.url.partition(b"?")[0]
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        if self.parser.should_upgrade() and self._framing():
+            return  # it has left out the body
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # or else nobody hears that the client hangs up
+
+    def _is_answering(self) -> bool:
+        """True if a request is there in whole whose answer is not."""
+        cycle = self.cycle  # None before the first request
+        return bool(cycle) and not (cycle.response_complete or cycle.more_body)
+
+    def _end_after_answers(self) -> None:
+        self._deaf = True
+        self.cycle.keep_alive = False
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Go on with HTTP/1.1 where the parser has stopped, since no other protocol is served."""
+        self.parser = httptools.HttpRequestParser(self)
+        if framing := self._framing():
+            self._goes_on = True
+            rest = b"POST / HTTP/1.1\r\n%b\r\n%b" % (framing, rest)
+        self.data_received(rest)
+
+    def _framing(self) -> bytes:
+        """The headers that tell how long the body is; none if there is no body."""
+        return b"".join(
+            b"%b: %b\r\n" % header
+            for header in self.headers
+            if header[0] in (b"content-length", b"transfer-encoding")
+        )
