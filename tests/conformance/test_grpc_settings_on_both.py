@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from comparing import Engines
-from grpc_asking import Failure, call, same
+from grpc_asking import Failure, call, request, same
+from patience import wait_until
 from tritonclient.grpc import service_pb2 as pb
+
+from triton_stub.engines.engine import Engine
 
 
 def trace(grpc_engines: Engines, model: str = "", **settings: list[str]) -> Any:
@@ -73,6 +77,59 @@ def test_trace_settings(grpc_engines: Engines, settings: dict[str, list[str]], m
 def test_trace_settings_of_odd_models(grpc_engines: Engines, model: str) -> None:
     trace(grpc_engines, model)
     trace(grpc_engines, model, trace_rate=["1"])
+
+
+@pytest.mark.rule("5.2-traced")
+def test_what_is_traced(grpc_engines: Engines) -> None:
+    assert traces(grpc_engines.stub) == traces(grpc_engines.native)
+
+
+def traces(engine: Engine) -> list[Any]:
+    """What is written of each request: who was asked, what the core does, what the port does."""
+
+    def setting(**settings: str) -> str:
+        message = pb.TraceSettingRequest()
+        for key, value in settings.items():
+            message.settings[key].value.append(value)
+        answer = call(engine, "TraceSetting", message)["settings"]
+        return str(answer["trace_file"]["value"][0])
+
+    file = setting(trace_level="TIMESTAMPS", trace_rate="1", log_frequency="1", trace_count="-1")
+    written = []
+    try:
+        for message in (
+            request("echo", id="first"),
+            request("fails"),
+            # What is refused has no trace.
+            request("nope"),
+            request("decoupled"),
+            request("echo", raw=()),
+            request("echo", raw=(b"abc",)),
+            request("echo", id="last"),
+        ):
+            call(engine, "ModelInfer", message)
+            if message.model_name in ("nope", "decoupled") or len(message.raw_input_contents) == 0:
+                continue
+            if message.raw_input_contents[0] == b"abc":
+                continue
+            path = Path(f"{file}.{len(written)}")
+            wait_until(path.exists)
+            written.append(path)
+    finally:
+        setting(trace_level="OFF", trace_rate="7", log_frequency="0")
+    return [_summary(path) for path in written]
+
+
+def _summary(path: Path) -> Any:
+    wait_until(lambda: path.read_text().endswith("]"))
+    known, *records = json.loads(path.read_text())
+    names = [record["timestamps"][0]["name"] for record in records]
+    front = [name for name in names if name.startswith(("GRPC", "INFER"))]
+    return (
+        {key: value for key, value in known.items() if key != "id"},
+        sorted(set(names) - set(front)),
+        front,
+    )
 
 
 Value = pb.LogSettingsRequest.SettingValue

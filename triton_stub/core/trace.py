@@ -94,13 +94,15 @@ class Trace:
     it is a client's, and somebody has to say when that has been answered.
     """
 
-    __slots__ = ("_ended", "_final", "_group", "id", "parent")
+    __slots__ = ("_ended", "_final", "_front_end", "_group", "id", "parent")
 
     def __init__(self, group: TraceGroup, parent: int = _FRONT_END) -> None:
         self.id = group.next_id()
         self.parent = parent
         self._group = group
         self._ended = self._final = False
+        # Of a request over gRPC: what its port has seen, which is written when it is answered.
+        self._front_end: list[tuple[str, int]] | None = None
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         # Of the requests of a process that a model has forked nobody here sees what happens.
@@ -118,9 +120,13 @@ class Trace:
             )
 
     def received(self, start: int) -> None:
-        """A client's request is here, which has come from ``start`` on."""
+        """A client's request is here, which has come over HTTP from ``start`` on."""
         self.stamp("HTTP_RECV_START", start)
         self.stamp("HTTP_RECV_END")
+
+    def read(self, start: int, end: int) -> None:
+        """A client's request is here, which was read by gRPC from ``start`` to ``end``."""
+        self._front_end = [("GRPC_WAITREAD_START", start), ("GRPC_WAITREAD_END", end)]
 
     def queued(
         self, model: str, version: int, request_id: str, inputs: Iterable[Tensor], ns: int
@@ -147,7 +153,9 @@ class Trace:
             return
         self._final = response.final
         self._tensors("TENSOR_BACKEND_OUTPUT", response.tensors)
-        if not self.parent:
+        if self._front_end is not None:
+            self._front_end.append(("INFER_RESPONSE_COMPLETE", self._group.clock.now()))
+        elif not self.parent:
             self.stamp("INFER_RESPONSE_COMPLETE")
         if response.final:
             self._release()
@@ -180,8 +188,11 @@ class Trace:
 
     def sent(self, start: int) -> None:
         """The client has its answer, which was sent from ``start`` on."""
-        self.stamp("HTTP_SEND_START", start)
-        self.stamp("HTTP_SEND_END")
+        protocol = "HTTP" if self._front_end is None else "GRPC"
+        for activity, ns in self._front_end or ():
+            self.stamp(activity, ns)
+        self.stamp(f"{protocol}_SEND_START", start)
+        self.stamp(f"{protocol}_SEND_END")
         self.done()
 
     def done(self) -> None:

@@ -5,6 +5,7 @@ Source: server ``src/grpc/infer_handler.cc``, ``ModelInferHandler``.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,6 +16,8 @@ from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.casters import c_string
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 
     from triton_stub.core.responses import Responses
@@ -32,6 +35,8 @@ class Inference:
         self, request: ModelInferRequest, context: grpc.ServicerContext
     ) -> ModelInferResponse:
         """Send a request to a model, and wait for its answer."""
+        tracer = self._server.tracer
+        come = tracer.now()
         version = codec.version(request.model_version)
         model = self._server.find(c_string(request.model_name), version)
         if model.decoupled:
@@ -40,14 +45,31 @@ class Inference:
                 StatusCode.UNSUPPORTED,
             )
         asked, formats = codec.decode(request, self._server)
-        responses = model.submit(asked)
-        # Called at the end of the call, whatever that is; the model may have answered by then.
-        if not context.add_callback(responses.cancel):
-            responses.cancel()
-        answer = _answer(responses, formats)
+        asked.trace = trace = tracer.sample(model.name)
+        if trace is not None:
+            trace.read(come, tracer.now())
+        try:
+            responses = model.submit(asked)
+        except BaseException:
+            if trace is not None:
+                trace.abandon()
+            raise
+        # Whatever that is; the model may have answered by then.
+        _at_end(context, responses.cancel)
+        try:
+            answer = _answer(responses, formats)
+        finally:
+            if trace is not None:
+                _at_end(context, functools.partial(trace.sent, tracer.now()))
         if self._compression is not grpc.Compression.NoCompression:
             context.set_compression(self._compression)
         return answer
+
+
+def _at_end(context: grpc.ServicerContext, action: Callable[[], None]) -> None:
+    """Do something when the call is over."""
+    if not context.add_callback(action):
+        action()
 
 
 def _answer(responses: Responses, formats: codec.OutputFormats) -> ModelInferResponse:
