@@ -92,9 +92,11 @@ class Flavour:
         self.client.start_stream(
             lambda result, error: came.append(seen(error or result)), **options
         )
-        for request in requests:
-            self.client.async_stream_infer(**request)
-        self.client.stop_stream()
+        try:
+            for request in requests:
+                self.client.async_stream_infer(**request)
+        finally:
+            self.client.stop_stream()
         return came
 
     async def _stream(

@@ -223,13 +223,14 @@ def test_bodies_that_a_client_makes_and_parses(flavours: Flavours) -> None:
         request, length = InferenceServerClient.generate_request_body(
             inputs, outputs=[InferRequestedOutput("Y")], request_id="9", parameters={"a": 1}
         )
-        answer = urllib3.request(
-            "POST",
-            f"http://{client.engine.http_url}/v2/models/pair/infer",
-            body=request,
-            headers={"Inference-Header-Content-Length": str(length)},
-            retries=False,
-        )
+        with urllib3.PoolManager() as pool:
+            answer = pool.request(
+                "POST",
+                f"http://{client.engine.http_url}/v2/models/pair/infer",
+                body=request,
+                headers={"Inference-Header-Content-Length": str(length)},
+                retries=False,
+            )
         size = int(answer.headers["Inference-Header-Content-Length"])
         return seen(InferenceServerClient.parse_response_body(answer.data, header_length=size))
 
