@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 # In the scope of a request: when it came, and its trace, if it is traced.
 RECEIVED = "triton_stub.received"
 TRACE = "triton_stub.trace"
-# ``std::stoi``. Of a number of more than 32 bits the server dies; here it is out of range.
+# ``std::stoi``; a number of more than 32 bits is cut, as by ``std::atoi`` up to 26.05: since then
+# the server dies of it.
 _INT_DIGITS = re.compile(r"\s*([+-]?[0-9]+)")
+_INT64_MAX = 2**63 - 1
 # What zlib works on within a few milliseconds.
 _IN_LOOP_BYTES = 1 << 20
 
@@ -137,7 +139,8 @@ def _json_size(header: str | None, body_size: int) -> int:
         raise InferenceError(
             f"Unable to parse {answers.HEADER_LENGTH}, got: {header}", StatusCode.INVALID_ARG
         )
-    size = numbers.read(digits[1])
+    long = max(-_INT64_MAX - 1, min(numbers.read(digits[1]), _INT64_MAX))
+    size = (long + 2**31) % 2**32 - 2**31
     if not 0 <= size <= body_size:
         raise InferenceError(
             f"inference header size should be in range (0, {body_size}), got: {header}",
