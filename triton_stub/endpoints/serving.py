@@ -27,6 +27,7 @@ class Serving:
         grpc_port: int | None = None,
         metrics_port: int | None = None,
         grpc_options: GrpcOptions | None = None,
+        http_max_input_size: int = 1 << 26,
     ) -> None:
         # Each protocol on first use: not everybody has the packages of both.
         self._http: HttpEndpoint | None = None
@@ -34,7 +35,13 @@ class Serving:
         if http_port is not None or metrics_port is not None:
             from triton_stub.endpoints.http.endpoint import HttpEndpoint
 
-            self._http = HttpEndpoint(server, host=host, port=http_port, metrics_port=metrics_port)
+            self._http = HttpEndpoint(
+                server,
+                host=host,
+                port=http_port,
+                metrics_port=metrics_port,
+                max_input_size=http_max_input_size,
+            )
         if grpc_port is not None:
             from triton_stub.endpoints.grpc.endpoint import GrpcEndpoint
 

@@ -327,11 +327,13 @@ class Server:
         metrics_port: int | None = None,
         host: str = "127.0.0.1",
         grpc_options: GrpcOptions | None = None,
+        http_max_input_size: int = 1 << 26,
     ) -> Serving:
         """Open ports for KServe v2 over HTTP and gRPC, and for Prometheus to read the metrics.
 
         0 takes a free port, and None opens none; ``.http_url``, ``.grpc_url`` and ``.metrics_url``
-        say which. They close with the server, or with their own ``stop()``.
+        say which. They close with the server, or with their own ``stop()``. The size is how many
+        bytes of JSON or decompressed data a request over HTTP may have.
         """
         self._check_live()
         return self._ports.open(
@@ -340,6 +342,7 @@ class Server:
             grpc_port=grpc_port,
             metrics_port=metrics_port,
             grpc_options=grpc_options,
+            http_max_input_size=http_max_input_size,
         )
 
     @property
