@@ -124,6 +124,31 @@ class TritonPythonModel:
             for request in requests
         ]
 """
+# Notes in a folder that it has begun, waits until it is cancelled or may go on, and notes which.
+PATIENT = """
+import json
+import pathlib
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            folder = pathlib.Path(json.loads(request.parameters())["folder"])
+            (folder / f"{request.request_id()}.begun").touch()
+            end = time.monotonic() + 60
+            while not request.is_cancelled() and not (folder / "go").exists():
+                if time.monotonic() > end:
+                    raise TimeoutError(request.request_id())
+                time.sleep(0.005)
+            told = "cancelled" if request.is_cancelled() else "not cancelled"
+            (folder / f"{request.request_id()}.ended").write_text(told)
+            responses.append(pb_utils.InferenceResponse(
+                [pb_utils.Tensor("OUT", request.inputs()[0].as_numpy())]
+            ))
+        return responses
+"""
 DECOUPLED = "model_transaction_policy { decoupled: true }"
 BATCHED = """
 max_batch_size: 4
@@ -149,4 +174,5 @@ def write(repository: Path) -> None:
     write_models(repository, {"echo": ECHO}, TELLING)
     write_models(repository, {"batched": ECHO}, TELLING + BATCHED)
     write_models(repository, {"sequence": ECHO}, TELLING + SEQUENCE)
+    write_models(repository, {"patient": PATIENT}, CONFIG + "dynamic_batching { }")
     write_models(repository, {"decoupled": ECHO}, TELLING + DECOUPLED)
