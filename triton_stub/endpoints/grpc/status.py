@@ -5,6 +5,7 @@ Source: server ``src/grpc/grpc_utils.cc``, ``GrpcStatusUtil``.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCod
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from triton_stub.core.log import Log
 
@@ -54,6 +55,8 @@ class Refusals(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         handler = continuation(handler_call_details)
         if handler is None:
             return _UNKNOWN
+        if handler.request_streaming:
+            return _of_stream(handler)
         if handler.response_streaming:
             return handler
 
@@ -70,6 +73,19 @@ class Refusals(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         return grpc.unary_unary_rpc_method_handler(
             answer, response_serializer=handler.response_serializer
         )
+
+
+def _of_stream(handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    """What answers a stream: as on the server, one that cannot be read on has ended."""
+
+    def messages(bodies: Iterator[bytes]) -> Iterator[Any]:
+        with contextlib.suppress(DecodeError):
+            yield from map(handler.request_deserializer, bodies)
+
+    return grpc.stream_stream_rpc_method_handler(
+        lambda bodies, context: handler.stream_stream(messages(bodies), context),
+        response_serializer=handler.response_serializer,
+    )
 
 
 def _read(handler: grpc.RpcMethodHandler, body: bytes) -> Any:
