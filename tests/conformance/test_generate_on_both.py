@@ -231,6 +231,22 @@ def test_a_client_that_goes_away_cancels(engines: Engines, path: str) -> None:
     assert "True" in engines.same(body)[3]
 
 
+@pytest.mark.rule("5.6-cancel")
+@pytest.mark.parametrize("path", PATHS)
+def test_a_client_that_says_no_more_is_hung_up_on(engines: Engines, path: str) -> None:
+    """In the middle: without the rest of the answer, or its end."""
+
+    def body(engine: Engine) -> bytes:
+        code = WAITS.format(f"{path} once more")
+        with connect(engine, f"decoupled/{path}", {"CODE": code}) as connection:
+            wait_for_log(engine, f'"begun {path} once more"')
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as file:
+                return file.read().partition(b"\r\n\r\n")[2]
+
+    assert not engines.same(body).endswith(b"0\r\n\r\n")
+
+
 @pytest.mark.rule("5.6-stream")
 def test_a_response_leaves_before_the_next_one_is_there(engines: Engines) -> None:
     """The second one waits for a request that is sent when the first one has come."""

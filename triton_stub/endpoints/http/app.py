@@ -39,7 +39,7 @@ class HttpApp:
         self._server = server
         requests = Inference(server, max_input_size)
         parts = (
-            *(Generation(server), About(server), ModelRepository(server)),
+            *(Generation(server, max_input_size), About(server), ModelRepository(server)),
             *(Settings(server), Memory(server)),
         )
         # Pattern, handler, and how large the body may be: one with binary tensors may be larger.

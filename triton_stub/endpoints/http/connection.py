@@ -25,7 +25,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
         super().connection_made(transport)
-        self._departure = Departure()
+        self._departure = Departure(self._hang_up)
         self._deaf = False
         self._goes_on = False
 
@@ -102,6 +102,11 @@ class Connection(HttpToolsProtocol):
     def _end_after_answers(self) -> None:
         self._deaf = True
         self.cycle.keep_alive = False
+
+    def _hang_up(self) -> None:
+        """Close the connection in the middle of an answer, of which nothing more is heard."""
+        self.cycle.disconnected = True
+        self.transport.close()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Go on with HTTP/1.1 where the parser has stopped, since no other protocol is served."""

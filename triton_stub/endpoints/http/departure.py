@@ -16,10 +16,14 @@ DEPARTURE = "triton_stub.departure"
 
 
 class Departure:
-    """Happens at most once, in the event loop of the client's connection."""
+    """Happens at most once, in the event loop of the client's connection.
 
-    def __init__(self) -> None:
+    ``hang_up`` is what closes our side of it, after what has been sent.
+    """
+
+    def __init__(self, hang_up: Callable[[], None] = lambda: None) -> None:
         self.happened = False
+        self.hang_up = hang_up
         self._listeners: set[Callable[[], None]] = set()
 
     @contextmanager

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from triton_stub.core.request import InferenceResponse
 from triton_stub.core.responses import Responses
 from triton_stub.core.validation import BackendRefusedError
-from triton_stub.endpoints.http import answers, documents, inference, mapping, routing
+from triton_stub.endpoints.http import answers, departure, documents, inference, mapping, routing
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -25,19 +25,25 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from triton_stub.core.trace import Trace
+    from triton_stub.endpoints.http.departure import Departure
     from triton_stub.server import Server
 
 #: The media type of a stream.
 EVENTS = "text/event-stream; charset=utf-8"
 # The server has deleted the error by the time it looks for the status of its code.
 _FAILED = 400
+_NOT_ONE = (
+    "generate expects model to produce exactly 1 response, use generate stream for model that "
+    "generates various number of responses"
+)
 
 
 class Generation:
     """Requests in the plain form that clients of language models use."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, max_input_size: int) -> None:
         self._server = server
+        self._max_input_size = max_input_size
 
     def routes(self) -> routing.Routes:
         """Which path asks for what."""
@@ -47,12 +53,12 @@ class Generation:
         )
 
     async def _generate(self, request: Request, body: bytes, path: re.Match[str]) -> Response:
-        return self._ask(request, body, path, _Single)
+        return self._ask(request, body, path, Single)
 
     async def _generate_stream(
         self, request: Request, body: bytes, path: re.Match[str]
     ) -> Response:
-        return self._ask(request, body, path, _Stream)
+        return self._ask(request, body, path, Stream)
 
     def _ask(
         self, request: Request, body: bytes, path: re.Match[str], answer: type[_Answer]
@@ -70,13 +76,13 @@ class Generation:
                     "Unsupported content-encoding, only 'identity' is supported.",
                     StatusCode.INVALID_ARG,
                 )
-            asked = mapping.decode(body, model.config, version)
+            asked = mapping.decode(body, model.config, version, self._max_input_size)
             asked.trace = trace
-            return answer(model.submit(asked), trace)
+            return answer(model.submit(asked), trace, departure.of(request))
         except BackendRefusedError as error:
             if trace is not None:
                 trace.abandon()
-            return answer(_failed(error), None)
+            return answer(_failed(error), None, departure.of(request))
         except BaseException:
             if trace is not None:
                 trace.abandon()
@@ -92,8 +98,9 @@ class _Answer(Response):
 
     media_type: str
 
-    def __init__(self, responses: Responses, trace: Trace | None) -> None:
+    def __init__(self, responses: Responses, trace: Trace | None, client: Departure) -> None:
         super().__init__()
+        self._client = client
         self._responses = responses
         self._trace = trace
         self._begun = asyncio.Event()
@@ -111,7 +118,8 @@ class _Answer(Response):
             await asyncio.wait((answering, leaving))
             if gone:
                 self._responses.cancel()
-                _discard(self._responses)
+                discard(self._responses)
+                self._client.hang_up()
             if self._trace is not None:
                 self._trace.done()
         if not gone:
@@ -149,30 +157,26 @@ class _Answer(Response):
             self._trace.stamp("HTTP_SEND_END", 0)
 
 
-class _Single(_Answer):
+class Single(_Answer):
     """The one response that there has to be."""
 
     media_type = answers.JSON
 
     async def _answer(self, send: Send) -> None:
-        events = [event async for event in self._events()]
-        status = events[0][0] if events else 200
-        if len(events) == 1:
-            content = events[0][1]
-        else:
-            content = documents.dump(
-                {
-                    "error": "generate expects model to produce exactly 1 response, use generate "
-                    "stream for model that generates various number of responses"
-                }
-            )
-        await self._start(send, status)
+        contents: list[bytes] = []
+        async for status, content in self._events():
+            if not contents:
+                await self._start(send, status)
+            contents.append(content)
+        if not contents:
+            await self._start(send, 200)
+        content = contents[0] if len(contents) == 1 else documents.dump({"error": _NOT_ONE})
         await send({"type": "http.response.body", "body": content})
-        if len(events) == 1:
+        if len(contents) == 1:
             self._sent()
 
 
-class _Stream(_Answer):
+class Stream(_Answer):
     """Each response, as soon as it comes."""
 
     media_type = EVENTS
@@ -212,12 +216,12 @@ def _told(response: InferenceResponse) -> tuple[int, bytes]:
     return _FAILED, documents.dump({"error": error.message})
 
 
-def _discard(responses: Responses) -> None:
+def discard(responses: Responses) -> None:
     """Let go of all responses, also of those to come."""
 
-    def discard() -> None:
+    def take_all() -> None:
         while responses.take() is not None:
             pass
 
-    responses.listen(discard)
-    discard()
+    responses.listen(take_all)
+    take_all()

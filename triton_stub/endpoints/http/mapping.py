@@ -27,18 +27,18 @@ NESTED = "parameters"
 _ANY_SIZE = -1
 
 
-def decode(body: bytes, config: Any, model_version: int) -> InferenceRequest:
+def decode(body: bytes, config: Any, model_version: int, max_input_size: int) -> InferenceRequest:
     """A request out of a JSON object; InferenceError with the server's text if it is refused.
 
-    ``config`` is the model's. Parameters that other requests reserve, such as ``sequence_id``, are
-    the model's own here.
+    ``config`` is the model's, ``max_input_size`` how many bytes its tensors may have. Parameters
+    that other requests reserve, such as ``sequence_id``, are the model's own here.
     """
     document = documents.parse_members(body)
     request_id = c_string(documents.optional(document, "id", documents.as_string, ""))
     request = InferenceRequest(
         model_name=config.name, model_version=model_version, request_id=request_id
     )
-    reader = _Reader(config, request.log_prefix)
+    reader = _Reader(config, request.log_prefix, max_input_size)
     reader.read(document)
     request.inputs = list(reader.inputs.values())
     request.parameters = reader.parameters
@@ -63,12 +63,14 @@ def encode(response: InferenceResponse) -> dict[str, Any]:
 class _Reader:
     """Collects inputs and parameters, in the order in which the keys come."""
 
-    def __init__(self, config: Any, log_prefix: str) -> None:
+    def __init__(self, config: Any, log_prefix: str, max_size: int) -> None:
         self.inputs: dict[str, Tensor] = {}
         self.parameters: dict[str, Parameter] = {}
         self._entries = {entry.name: entry for entry in config.input}
         self._batch = (_ANY_SIZE,) if config.max_batch_size else ()
         self._log_prefix = log_prefix
+        self._max_size = max_size
+        self._size = 0
 
     def read(self, document: Any) -> None:
         if not isinstance(document, Members):
@@ -92,6 +94,7 @@ class _Reader:
             raise InferenceError(
                 f"Expected JSON object for keyword: '{NESTED}': {reason}", StatusCode.INTERNAL
             )
+        outside, self._size = self._size, 0  # what is inside is counted for itself
         try:
             for name in map(c_string, nested.names):
                 self._read_member(nested, name)
@@ -99,6 +102,7 @@ class _Reader:
             raise InferenceError(
                 f"Converting keyword: '{NESTED}': {error.message}", error.code
             ) from None
+        self._size = outside
 
     def _read_member(self, members: Members, name: str) -> None:
         # A name may go on after a zero, which ends it for the server.
@@ -123,12 +127,22 @@ class _Reader:
         texts = values.read(entry.name, datatype, len(data), data) if datatype is BYTES else None
         if not (data if texts is None else texts):
             return Tensor(entry.name, datatype, (), b"")
+        self._count(entry.name, len(data) * datatype.itemsize if texts is None else len(texts))
         shape = self._shape(entry, len(data))
         if texts is None:
             return Tensor(
                 entry.name, datatype, shape, values.read(entry.name, datatype, len(data), data)
             )
         return Tensor(entry.name, datatype, shape, texts)
+
+    def _count(self, name: str, size: int) -> None:
+        if self._size + size > self._max_size:
+            _refuse(
+                f"request size of {self._size} bytes with input '{name}' of size {size} bytes "
+                f"exceeds the maximum allowed input size of {self._max_size}. "
+                "Use --http-max-input-size to increase the limit."
+            )
+        self._size += size
 
     def _shape(self, entry: Any, count: int) -> tuple[int, ...]:
         """Fixed sizes take their part of ``count``, the last other one the rest."""
