@@ -149,6 +149,25 @@ class TritonPythonModel:
             ))
         return responses
 """
+CLASSES_CONFIG = 'backend: "python" max_batch_size: 8 ' + "".join(
+    f'input {{ name: "IN_{name}" data_type: TYPE_{name} dims: [ -1 ] optional: true }} '
+    f'output {{ name: "OUT_{name}" data_type: TYPE_{name} dims: [ -1 ] '
+    'label_filename: "labels.txt" } '
+    for name in ("FP32", "INT8", "BOOL", "FP16")
+)
+CLASSES_MODEL = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse([
+                pb_utils.Tensor(tensor.name().replace("IN", "OUT"), tensor.as_numpy())
+                for tensor in request.inputs()
+            ])
+            for request in requests
+        ]
+"""
 DECOUPLED = "model_transaction_policy { decoupled: true }"
 BATCHED = """
 max_batch_size: 4
@@ -175,4 +194,6 @@ def write(repository: Path) -> None:
     write_models(repository, {"batched": ECHO}, TELLING + BATCHED)
     write_models(repository, {"sequence": ECHO}, TELLING + SEQUENCE)
     write_models(repository, {"patient": PATIENT}, CONFIG + "dynamic_batching { }")
+    classes = {"1/model.py": CLASSES_MODEL, "labels.txt": "first\nsecond\n"}
+    write_models(repository, {"classes": classes}, CLASSES_CONFIG)
     write_models(repository, {"decoupled": ECHO}, TELLING + DECOUPLED)

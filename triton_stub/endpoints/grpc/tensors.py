@@ -54,11 +54,11 @@ def place(tensor: Any) -> Place | None:
                     f"'{name}' can not be specified without 'shared_memory_region' parameter for "
                     f"tensor '{tensor.name}'"
                 )
-            value = _of_type("int64_param", tensor, name)
+            value = _of_type("int64_param", tensor, name) % _UINT64
             if name == "shared_memory_offset":
                 offset = value
             else:
-                byte_size = value % _UINT64
+                byte_size = value
         elif there and name == "shared_memory_byte_size":
             raise refused(
                 f"'{name}' must be specified along with 'shared_memory_region' parameter for "
