@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import grpc
@@ -121,7 +122,7 @@ class GrpcEndpoint:
         if self._grpc is not None:
             return self
         address = self._address()
-        threads = ThreadPoolExecutor(_MOST_CALLS, thread_name_prefix=f"grpc {self.grpc_url}")
+        threads = ThreadPoolExecutor(_MOST_CALLS, thread_name_prefix="grpc")
         server = grpc.server(
             threads,
             interceptors=(Refusals(self._log),),
@@ -133,7 +134,7 @@ class GrpcEndpoint:
         server.add_generic_rpc_handlers((health(self._server),))
         try:
             port = server.add_insecure_port(address)
-        except RuntimeError as error:  # somebody was faster, or there is no such path
+        except RuntimeError as error:  # somebody was faster
             raise sockets.cannot_serve("gRPC", self.grpc_url, error) from error
         if not self._host.startswith(sockets.UNIX):
             self._port = port
@@ -155,7 +156,10 @@ class GrpcEndpoint:
         """Close the port, and answer the calls that are under way; may be called twice."""
         if self._grpc is None:
             return
-        server, self._grpc, self._is_started = self._grpc, None, False
+        server, self._grpc = self._grpc, None
+        if not self._is_started:
+            server.start()  # or it keeps its port
+        self._is_started = False
         ended = server.stop(_GRACE_SECONDS)
         if self._service is not None:
             self._service.end_streams()  # or they last as long as their clients wish
@@ -169,8 +173,9 @@ class GrpcEndpoint:
 
     def _address(self) -> str:
         """Where gRPC is to listen, the host as a number; ServerError if it cannot."""
-        if self._host.startswith(sockets.UNIX):
-            return self._host
-        # gRPC would write of a failure to standard error, and tell less of it.
+        # It would write of a failure to standard error, and tell less of it.
         with contextlib.closing(sockets.listen("gRPC", self._host, self._port)) as listener:
+            if self._host.startswith(sockets.UNIX):
+                Path(self._host.removeprefix(sockets.UNIX)).unlink()
+                return self._host
             return sockets.url(listener.getsockname()[0], self._port)
