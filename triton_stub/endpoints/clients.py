@@ -97,6 +97,8 @@ class OwnClients:
 
     def _address(self, protocol: str) -> str:
         with self._opening:
+            if not self._server.live():  # which raises if it has not started
+                raise ServerError("the server is stopping", StatusCode.UNAVAILABLE)
             if protocol not in self._addresses:
                 address = f"{UNIX}{self._own_folder() / protocol}"
                 self._closing.enter_context(self._endpoint(protocol, address))

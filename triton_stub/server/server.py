@@ -361,7 +361,6 @@ class Server:
 
         It talks to this server without a network port; close it after use.
         """
-        self._check_live()
         return self._ports.client
 
     def find(self, name: str, version: int = NEWEST) -> ServedModel:
