@@ -41,25 +41,33 @@ def responses(
     """Yield each response as it comes; an early end cancels the request.
 
     ``request_timeout`` is the server's, in microseconds. InferenceError if there is none for
-    ``timeout`` seconds.
+    ``timeout`` seconds, or if the server is not there, or no more.
     """
     arrived: queue.SimpleQueue[tuple[InferResult | None, Exception | None]] = queue.SimpleQueue()
     with InferenceServerClient(url) as client:
         client.start_stream(lambda result, error: arrived.put((result, error)))
-        client.async_stream_infer(
-            model_name,
-            [to_input(InferInput, name, array) for name, array in inputs.items()],
-            model_version=model_version,
-            outputs=[InferRequestedOutput(name) for name in outputs] or None,
-            request_id=request_id,
-            enable_empty_final_response=True,
-            sequence_id=sequence_id,
-            sequence_start=sequence_start,
-            sequence_end=sequence_end,
-            priority=priority,
-            timeout=request_timeout or None,
-            parameters=parameters or None,
-        )
+        try:
+            client.async_stream_infer(
+                model_name,
+                [to_input(InferInput, name, array) for name, array in inputs.items()],
+                model_version=model_version,
+                outputs=[InferRequestedOutput(name) for name in outputs] or None,
+                request_id=request_id,
+                enable_empty_final_response=True,
+                sequence_id=sequence_id,
+                sequence_start=sequence_start,
+                sequence_end=sequence_end,
+                priority=priority,
+                timeout=request_timeout or None,
+                parameters=parameters or None,
+            )
+        except InferenceServerException as error:
+            client.stop_stream()  # if the call has failed, its error is there afterwards
+            if not arrived.empty():
+                raise _lost(url, arrived.get()[1]) from None
+            # The client itself refuses, a reserved name say.
+            yield InferenceError(error.message(), StatusCode.INVALID_ARG)
+            return
 
         def end() -> None:
             client.stop_stream()  # returns when the last response is there
@@ -70,6 +78,8 @@ def responses(
         try:
             while (item := arrived.get(timeout=timeout)) != (None, None):
                 result, error = item
+                if _status(error) is not None:
+                    raise _lost(url, error) from None
                 yield _failure(error) if result is None else _result(result)
         except queue.Empty:
             text = f"{model_name}: no response within {timeout:g} s"
@@ -78,6 +88,19 @@ def responses(
             if ending.is_alive():
                 client.stop_stream(cancel_requests=True)
             ending.join()
+
+
+def _status(error: Exception | None) -> str | None:
+    """The gRPC status of an error; None if the error is that of a response."""
+    status: str | None = error.status() if isinstance(error, InferenceServerException) else None
+    return status
+
+
+def _lost(url: str, error: Exception | None) -> InferenceError:
+    text = error.message() if isinstance(error, InferenceServerException) else str(error)
+    return InferenceError(
+        f"{url}: the stream has ended: {text} ({_status(error)})", StatusCode.UNAVAILABLE
+    )
 
 
 def _failure(error: Exception | None) -> InferenceError:

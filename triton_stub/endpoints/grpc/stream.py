@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _STRICT = ("triton_grpc_error", "true")
 # Since 25.05; before, the models are gone one by one.
 _STOPPING = "GRPC server is shutting down and has stopped accepting new requests."
-# gRPC's own, of a server that ends calls.
+# gRPC's own, of a server that ends calls: see deviations.OPEN_STREAM.
 _ENDED = "Cancelling all calls"
 
 
