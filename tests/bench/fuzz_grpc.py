@@ -6,7 +6,7 @@ import struct
 from typing import Any, NamedTuple
 
 import grpc
-from fuzz_http import DEFECT, PATIENCE
+from fuzz_http import DEFECT, OF_MODELS, PATIENCE
 from fuzz_values import DATATYPES, MODELS, SIZES, TEXTS, damaged
 from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import strategies as st
@@ -196,7 +196,7 @@ class Client:
             if not error.details():
                 return f"{error.code().name} without a reason"
         for text in texts:
-            if found := DEFECT.search(text):
+            if found := DEFECT.search(OF_MODELS.sub("", text)):
                 return f"{found[0]!r} in {text[:500]!r}"
         return ""
 

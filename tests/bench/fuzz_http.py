@@ -24,6 +24,9 @@ DEFECT = re.compile(
     r"object has no attribute|unexpected keyword|is not subscriptable|out of range for"
 )
 
+#: What models raise, and when they do not load: it may be any exception.
+OF_MODELS = re.compile(r"(load failed for model|Failed to process the request).*", re.DOTALL)
+
 
 class Request(NamedTuple):
     """Bytes for a connection; ``whole`` if they are a request that must be answered."""
@@ -305,7 +308,7 @@ def send(url: str, request: Request) -> str:
 
 def wrong(status: int, body: bytes) -> str:
     """What no answer may look like."""
-    text = body.decode(errors="replace")
+    text = OF_MODELS.sub("", body.decode(errors="replace"))
     if found := DEFECT.search(text):
         return f"{status}: {found[0]!r} in {text[:500]!r}"
     if status >= 500 and not text:

@@ -150,7 +150,9 @@ def _write(directory: Path, key: str, content: object) -> None:
         raise ConfigError(f"File parameter '{key}' must have bytes type for its value")
     if path.parent.is_file():
         raise ConfigError(f"Invalid file parameter '{key}', directory has been created as a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # One by one: pathlib is lost in very deep ones.
+    for parent in reversed(path.relative_to(directory).parents):
+        (directory / parent).mkdir(exist_ok=True)
     path.write_bytes(content)
 
 
