@@ -6,7 +6,6 @@ import json
 import os
 import struct
 import threading
-import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,16 +18,21 @@ import tritonclient.utils.shared_memory as shm
 from broken_models import both_engines, write_models
 from comparing import Engines
 from patience import PATIENCE, wait_until
+from shared_objects import (
+    BYTE_SIZE,
+    KEY,
+    OFFSET,
+    OTHER,
+    REGION,
+    SIZE,
+    VALUES,
+    read,
+    shared_objects,
+    write,
+)
 from test_http_errors import Answer, ask, same
 
 SYSTEM, CUDA = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
-SIZE = 8192
-#: Of the two objects; a server must not be told of one twice (see ``test_one_object_twice``).
-KEY, OTHER = (f"/triton_stub_{uuid.uuid4().hex[:12]}" for _ in range(2))
-REGION, BYTE_SIZE, OFFSET = (f"shared_memory_{name}" for name in ("region", "byte_size", "offset"))
-#: In the region from its beginning on.
-VALUES = struct.pack("<4f", 1, 2, 3, 4)
-
 MODEL = """
 import time
 from pathlib import Path
@@ -76,23 +80,14 @@ def urls(engines: Engines) -> tuple[str, str]:
 
 @pytest.fixture
 def memory() -> Iterator[Any]:
-    """The object ``KEY``: the values of ``VALUES``, then zeros; and ``OTHER``."""
-    handle, other = (shm.create_shared_memory_region(key, key, SIZE) for key in (KEY, OTHER))
-    try:
-        write(handle)
+    with shared_objects() as handle:
         yield handle
-    finally:
-        shm.destroy_shared_memory_region(handle)
-        shm.destroy_shared_memory_region(other)
 
 
-def write(handle: Any, data: bytes = VALUES) -> None:
-    whole = np.frombuffer(data.ljust(SIZE, b"\0"), np.uint8)
-    shm.set_shared_memory_region(handle, [whole])
-
-
-def read(handle: Any, size: int = 64) -> bytes:
-    return bytes(shm.get_contents_as_numpy(handle, np.uint8, [size]).tobytes())
+def forgotten(url: str) -> bool:
+    """Unregister all; False while a request that is answered still has a region in use."""
+    ask(url, "POST", f"{SYSTEM}/unregister")
+    return ask(url, "GET", f"{SYSTEM}/status").document == "[]"
 
 
 def both(urls: tuple[str, str], body: Callable[[str], Any]) -> Any:
@@ -102,8 +97,7 @@ def both(urls: tuple[str, str], body: Callable[[str], Any]) -> Any:
         try:
             return body(url)
         finally:
-            ask(url, "POST", f"{SYSTEM}/unregister")
-            wait_until(lambda: ask(url, "GET", f"{SYSTEM}/status").document == "[]")
+            wait_until(lambda: forgotten(url))
 
     stub, native = map(clean, urls)
     assert stub == native
@@ -530,9 +524,7 @@ def test_a_region_that_is_gone(urls: tuple[str, str], memory: Any) -> None:
         registered(url)
         asked = {"parameters": {REGION: "r", BYTE_SIZE: 16}}
         first = infer(url, asked)
-        # The answer comes before the server has let go of the region.
-        wait_until(lambda: ask(url, "POST", f"{SYSTEM}/region/r/unregister").status == 200)
-        wait_until(lambda: ask(url, "GET", f"{SYSTEM}/status").document == "[]")
+        wait_until(lambda: forgotten(url))
         return first, infer(url, asked)
 
     first, second = both(urls, body)
@@ -594,7 +586,7 @@ def test_one_object_twice(engines: Engines, memory: Any) -> None:
         assert infer(url, {"parameters": {REGION: "a", BYTE_SIZE: 16}}, wanted).status == 200
         assert read(memory, 4096 + 16)[4096:] == VALUES
     finally:
-        ask(url, "POST", f"{SYSTEM}/unregister")
+        wait_until(lambda: forgotten(url))
 
 
 @pytest.mark.rule("5.4-inputs")
@@ -617,7 +609,7 @@ def test_sizes_at_the_edge(engines: Engines, offset: int, size: int, text: str) 
         answer = infer(url, {"parameters": {REGION: "r", BYTE_SIZE: size, OFFSET: offset}})
         assert (answer.status, answer.document) == (400, repr({"error": text}))
     finally:
-        ask(url, "POST", f"{SYSTEM}/unregister")
+        wait_until(lambda: forgotten(url))
 
 
 @pytest.mark.rule("5.4-unregister")
@@ -670,5 +662,5 @@ def test_an_object_that_shrinks(engines: Engines, memory: Any, used: str) -> Non
         assert answer.status == 400
         assert "has shrunk to 0 bytes" in answer.document
     finally:
-        ask(url, "POST", f"{SYSTEM}/unregister")
+        wait_until(lambda: forgotten(url))
     assert ask(url, "GET", "/v2/health/live").status == 200
