@@ -1,5 +1,6 @@
 """HttpEngine against a server that answers what it is told to; nothing here imitates Triton."""
 
+import asyncio
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import ml_dtypes
 import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.http import HttpEngine
@@ -222,3 +224,27 @@ def test_client_is_tritonclients(engine, server):
     server.answer = (200, {}, b'{"name": "triton"}')
     with engine.client() as client:
         assert client.get_server_metadata() == {"name": "triton"}
+
+
+def test_client_for_asyncio(engine, server):
+    server.answer = (200, {}, b'{"name": "triton"}')
+
+    async def ask():
+        async with engine.client("http.aio", conn_limit=2) as client:
+            return await client.get_server_metadata()
+
+    assert asyncio.run(ask()) == {"name": "triton"}
+
+
+def test_client_of_grpc_needs_its_address(engine):
+    with pytest.raises(ServerError, match="no gRPC endpoint is known; give grpc_url"):
+        engine.client("grpc")
+    with HttpEngine("localhost:1", grpc_url=engine.http_url) as known, known.client("grpc") as grpc:
+        with pytest.raises(InferenceServerException) as caught:
+            grpc.is_server_live(client_timeout=60)
+        assert caught.value.status() == "StatusCode.UNAVAILABLE"  # there is HTTP
+
+
+def test_client_of_no_kind(engine):
+    with pytest.raises(ServerError, match="there is no kind of client 'grcp'"):
+        engine.client("grcp")

@@ -10,6 +10,7 @@ from tritonclient.http import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from triton_stub import InferenceError, LoadError, ServerError, StatusCode
+from triton_stub.endpoints.clients import connect
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.http import HttpEngine
 from triton_stub.engines.stub import StubEngine
@@ -228,6 +229,8 @@ def test_a_port_is_opened_for_those_who_ask(repository):
         with engine.client() as first, engine.client() as second:
             assert first.is_server_ready()
             assert second.is_model_ready("good")
+        with connect("grpc", engine.grpc_url) as client:
+            assert client.is_model_ready("good")
     with HttpEngine(*urls) as http:
         assert not http.ready()
 
