@@ -1,0 +1,166 @@
+"""``triton-stub serve``: what it prints, what it serves, and when it does not start."""
+
+import contextlib
+import json
+import signal
+import urllib.error
+import urllib.request
+
+import pytest
+from cli_process import FREE_PORTS, TIMEOUT, infer, serve
+from model_files import BROKEN, CONFIG, write_model
+from tritonclient.grpc import InferenceServerClient
+
+from triton_stub.cli import main
+
+__all__ = ["serve"]  # a fixture
+
+
+def exit_code(*arguments):
+    before = signal.getsignal(signal.SIGTERM)
+    code = main(["serve", *FREE_PORTS, *map(str, arguments)])
+    assert signal.getsignal(signal.SIGTERM) is before
+    return code
+
+
+def test_a_repository_that_is_not_there(tmp_path, capsys):
+    assert exit_code(tmp_path / "nothing") == 1
+    assert f"{tmp_path}/nothing is not a directory" in capsys.readouterr().err
+
+
+def test_a_repository_with_a_link_to_nowhere(tmp_path, capsys):
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert exit_code(tmp_path) == 1
+    assert capsys.readouterr().err.startswith("triton-stub: cannot read a model repository: ")
+
+
+def test_exit_on_error(tmp_path, capsys):
+    write_model(tmp_path, code=BROKEN)
+    assert exit_code(f"--model-repository={tmp_path}", "--exit-on-error=true") == 1
+    assert "model 'model': load failed for model 'model'" in capsys.readouterr().err
+
+
+def test_explicit_control_and_two_repositories(tmp_path, serve):
+    for path, name in (("one", "a"), ("one", "b"), ("two", "c")):
+        write_model(tmp_path / path, name)
+    process = serve(
+        tmp_path / "one",
+        f"--model-repository={tmp_path / 'two'}",
+        "--model-control-mode=explicit",
+        "--load-model=a",
+        "--load-model=c",
+        "--exit-on-error=TRUE",
+        "--log-verbose=1",
+    )
+    url = process.url()
+    assert infer(url, "a") == infer(url, "c") == [2]
+    with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+        infer(url, "b")
+    caught.value.close()
+    code, out, _ = process.end(signal.SIGINT)
+    assert code == 0
+    rows = [line.split()[1] for line in out.splitlines() if line.startswith("| ")]
+    assert rows[: rows.index("Option")] == ["Model", "a", "c"]
+
+
+def test_polling(tmp_path, serve):
+    write_model(tmp_path / "models", "a")
+    process = serve(tmp_path / "models", "--model-control-mode=poll", "--repository-poll-secs=0.05")
+    url = process.url()
+    assert infer(url, "a") == [2]
+    write_model(tmp_path / "new", "b")
+    (tmp_path / "new" / "b").rename(tmp_path / "models" / "b")
+    write_model(tmp_path / "new", "c", BROKEN)
+    (tmp_path / "new" / "c").rename(tmp_path / "models" / "c")
+    ready = 400
+    while ready != 200:
+        with contextlib.suppress(urllib.error.HTTPError):
+            ready = urllib.request.urlopen(f"{url}/v2/models/b/ready", None, TIMEOUT).status
+    assert infer(url, "b") == [2]
+    while "model 'c' is not served:\n" not in process.process.stderr.readline():
+        pass
+    code, _, _ = process.end(signal.SIGINT)
+    assert code == 0
+
+
+def test_where_the_log_goes_and_what_of_it(tmp_path, serve):
+    write_model(tmp_path / "models")
+    log = tmp_path / "server.log"
+    serve(tmp_path / "models", f"--log-file={log}", "--log-format=ISO8601").end_when_ready()
+    assert "successfully loaded 'model'" in log.read_text()
+    before = log.read_text()
+    process = serve(tmp_path / "models", f"--log-file={log}", "--log-info=false")
+    _, _, printed = process.end_when_ready()
+    assert log.read_text() == before
+    assert printed == ""
+
+
+def test_models_in_processes_with_a_cache(tmp_path, serve):
+    write_model(tmp_path, config=f"{CONFIG} response_cache {{ enable: true }}")
+    process = serve(tmp_path, "--isolation=process", "--cache-config=local,size=1048576")
+    url = process.url()
+    assert infer(url) == infer(url) == [2]
+    with urllib.request.urlopen(f"{url}/v2/models/model/stats", None, TIMEOUT) as answer:
+        (row,) = json.load(answer)["model_stats"]
+    assert (row["inference_count"], row["execution_count"]) == (1, 1)
+    assert row["inference_stats"]["cache_hit"]["count"] == 1
+    process.end(signal.SIGTERM)
+
+
+def test_metrics_and_traces(tmp_path, serve):
+    write_model(tmp_path / "models")
+    traces = [f"triton,file={tmp_path / 'traces'}", "rate=1", "level=TIMESTAMPS", "level=TENSORS"]
+    process = serve(tmp_path / "models", *(f"--trace-config={each}" for each in traces))
+    infer(process.url())
+    url = f"http://{process.urls['metrics']}/metrics"
+    with urllib.request.urlopen(url, None, TIMEOUT) as answer:
+        page = answer.read().decode()
+    assert 'nv_inference_request_success{model="model",version="1"} 1' in page
+    process.end(signal.SIGTERM)
+    records = json.loads((tmp_path / "traces").read_text())
+    assert {"timestamps", "tensor", "model_name"} <= {key for record in records for key in record}
+
+
+def test_a_protocol_alone(tmp_path, serve):
+    write_model(tmp_path)
+    process = serve(tmp_path, "--allow-http=false", "--allow-metrics=false")
+    process.wait("grpc")
+    with InferenceServerClient(process.urls["grpc"]) as client:
+        assert client.is_model_ready("model")
+    code, out, _ = process.end(signal.SIGTERM)
+    assert code == 0
+    assert "Started HTTPService" not in out
+    assert "Started Metrics Service" not in out
+
+
+def test_each_protocol_at_an_address_of_its_own(tmp_path, serve):
+    write_model(tmp_path)
+    process = serve(tmp_path, "--http-address=127.0.0.2", "--metrics-address=127.0.0.1")
+    assert infer(process.url()) == [2]
+    hosts = {name: url.partition(":")[0] for name, url in process.urls.items()}
+    assert hosts == {"http": "127.0.0.2", "grpc": "127.0.0.1", "metrics": "127.0.0.1"}
+    process.end(signal.SIGTERM)
+
+
+def test_quiet(tmp_path, serve):
+    write_model(tmp_path, "good")
+    write_model(tmp_path, "bad", BROKEN)
+    process = serve(tmp_path, "--quiet", "--http-thread-count=3")
+    line = ""
+    while "Started Metrics Service at" not in line:  # in the log
+        line = process.process.stderr.readline()
+    code, out, _ = process.end(signal.SIGTERM)
+    assert (code, out) == (0, "")
+
+
+def test_what_is_printed_in_which_order(tmp_path, serve):
+    write_model(tmp_path)
+    _, out, _ = serve(tmp_path, "--http-thread-count=3").end_when_ready()
+    first = [line.split()[0] for line in out.splitlines() if line[0] not in "+|"]
+    assert first == ["note:", "loading", "loading", "ready", *["Started"] * 3, "stopping:"]
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("Started")] == [
+        "GRPCInferenceService",
+        "HTTPService",
+        "Metrics",
+    ]
+    assert out.count("+\n") == 6

@@ -1,0 +1,80 @@
+"""Signals to ``triton-stub serve``: who is still answered, and how it ends."""
+
+import signal
+import urllib.error
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cli_process import SLOW, SLOW_CONFIG, SLOW_TO_LOAD, TIMEOUT, infer, serve
+from model_files import write_model
+from patience import wait_until
+
+__all__ = ["serve"]  # a fixture
+
+
+def wait_for(path):
+    wait_until(path.exists)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_good_order(tmp_path, serve, number):
+    write_model(tmp_path)
+    process = serve(tmp_path)
+    assert infer(process.url()) == [2]
+    code, out, log = process.end(number)
+    assert code == 0
+    assert "| model | 1       | READY  |" in out
+    assert "stopping: requests in flight are answered first" in out
+    assert "successfully unloaded 'model' version 1" in log
+
+
+def test_requests_in_flight_are_answered(tmp_path, serve):
+    version = write_model(tmp_path, code=SLOW, config=SLOW_CONFIG) / "1"
+    process = serve(tmp_path)
+    url = process.url()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(infer, url)
+        wait_for(version / "begun")
+        process.process.send_signal(signal.SIGTERM)
+        assert "stopping" in process.process.stdout.readline()
+        (version / "go").touch()
+        assert answer.result(TIMEOUT) == [1]
+    assert process.end()[0] == 0
+
+
+def test_a_model_that_blocks_is_given_up(tmp_path, serve):
+    version = write_model(tmp_path, code=SLOW, config=SLOW_CONFIG) / "1"
+    process = serve(tmp_path, "--exit-timeout-secs=0.1")
+    url = process.url()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(infer, url)
+        wait_for(version / "begun")
+        code, _, log = process.end(signal.SIGINT)
+        with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+            answer.result(TIMEOUT)
+    caught.value.close()
+    assert code == 0
+    assert "did not stop within 0.1 s" in log
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path, serve):
+    version = write_model(tmp_path, code=SLOW, config=SLOW_CONFIG) / "1"
+    process = serve(tmp_path)
+    url = process.url()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(infer, url)
+        wait_for(version / "begun")
+        process.process.send_signal(signal.SIGINT)
+        assert "stopping" in process.process.stdout.readline()
+        assert process.end(signal.SIGINT)[0] == -signal.SIGINT
+        assert isinstance(answer.exception(TIMEOUT), OSError)
+
+
+def test_a_signal_while_models_are_loaded(tmp_path, serve):
+    version = write_model(tmp_path, code=SLOW_TO_LOAD) / "1"
+    process = serve(tmp_path)
+    wait_for(version / "begun")
+    code, _, log = process.end(signal.SIGINT)
+    assert code == 1
+    assert "triton-stub: stopped while the models were loading" in log
+    assert "Traceback" not in log
