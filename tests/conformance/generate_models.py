@@ -78,6 +78,18 @@ class TritonPythonModel:
         tensor = pb_utils.Tensor("OUT", np.array([1], np.float16))
         return [pb_utils.InferenceResponse([tensor]) for request in requests]
 """
+# Of one step, the model that is filled in.
+ENSEMBLE = """
+platform: "ensemble"
+input { name: "CODE" data_type: TYPE_STRING dims: [ 1 ] }
+output { name: "OUT" data_type: TYPE_STRING dims: [ -1 ] }
+ensemble_scheduling { step {
+    model_name: "%s"
+    model_version: -1
+    input_map { key: "CODE" value: "CODE" }
+    output_map { key: "OUT" value: "OUT" }
+} }
+"""
 
 
 class Answer(NamedTuple):
@@ -128,6 +140,9 @@ def both_with_models(repository: Path) -> Iterator[Engines]:
     half = 'backend: "python"\noutput { name: "OUT" data_type: TYPE_FP16 dims: [ 1 ] }\n'
     given = 'input { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] }\n'
     write_models(repository, {"half": HALF}, half + given)
+    for step in ("plain", "decoupled"):
+        (repository / f"ensemble_{step}" / "1").mkdir(parents=True)
+        (repository / f"ensemble_{step}" / "config.pbtxt").write_text(ENSEMBLE % step)
     # Of some programs the real server never forgets that they are open.
     with both_engines(repository, options=["--exit-timeout-secs=1"]) as engines:
         yield engines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from ast import literal_eval
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,6 +160,24 @@ def test_a_batch_of_one(engines: Engines, code: Any) -> None:
 def test_a_decoupled_model(engines: Engines, path: str, name: str, request_id: str) -> None:
     body = {"CODE": SENT[name], **({"id": request_id} if request_id else {})}
     same(engines, f"decoupled/{path}", body)
+
+
+@pytest.mark.rule("5.6-response", "5.6-stream")
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", SENT)
+def test_an_ensemble(engines: Engines, path: str, name: str) -> None:
+    """Its responses have parameters, which are told beside the outputs."""
+    same(engines, f"ensemble_decoupled/{path}", {"CODE": SENT[name]})
+
+
+@pytest.mark.rule("5.6-response")
+def test_parameters_of_a_response(engines: Engines) -> None:
+    answer = same(engines, "ensemble_plain/generate", {"CODE": RETURNED["one"], "id": "seven"})
+    names = [name for name, _ in literal_eval(answer.events)[0]]
+    assert names == [
+        *("OUT", "id", "model_name", "model_version"),
+        *("sequence_end", "sequence_id", "sequence_start"),
+    ]
 
 
 @pytest.mark.rule("5.6-stream")
