@@ -397,19 +397,3 @@ def test_typed_contents(
 
     outputs, _raw = both.same(body)
     assert outputs == {key: [datatype, [1, 16]] for key in ("OUTPUT0", "OUTPUT1")}
-
-
-@pytest.mark.rule("5.5-examples-image")
-def test_a_request_without_a_client_library(both: Engines) -> None:
-    name = "InceptionV3/Predictions/Softmax"
-    request = service_pb2.ModelInferRequest(model_name="inception_graphdef", id="my request id")
-    request.inputs.add(name="input", datatype="FP32", shape=[1, 299, 299, 3])
-    request.outputs.add(name=name)
-    request.raw_input_contents.append(b"a" * (4 * 299 * 299 * 3))
-
-    def body(engine: Engine) -> Any:
-        with grpc.insecure_channel(engine.grpc_url or "") as channel:
-            answer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
-        return answer.id, [each.name for each in answer.outputs], answer.raw_output_contents[0]
-
-    assert both.same(body)[:2] == ["my request id", [name]]
