@@ -74,6 +74,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def load(session: nox.Session) -> None:
+    """16 clients for two minutes over HTTP and gRPC, beside the real tritonserver: none is lost."""
+    install(session, extras="serve", groups=["test"])
+    session.run("python", "tests/bench/crowd.py", *session.posargs, env=native(session))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff."""
     install(session, groups=["lint"])
