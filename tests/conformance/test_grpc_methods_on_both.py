@@ -98,12 +98,7 @@ def test_models(engines: Engines, method: str, version: str) -> None:
 
 @pytest.mark.rule("5.2-metadata")
 def test_server_metadata(engines: Engines) -> None:
-    stub, native = (
-        call(engine, "ServerMetadata", pb.ServerMetadataRequest()) for engine in engines
-    )
-    assert stub["name"] == native["name"]
-    assert stub["version"] == native["version"]
-    assert set(stub["extensions"]) <= set(native["extensions"])
+    assert same(engines, "ServerMetadata", pb.ServerMetadataRequest())["extensions"]
 
 
 @pytest.mark.rule("5.2-health")

@@ -34,15 +34,31 @@ class TritonPythonModel:
     def execute(self, requests):
         return [pb_utils.InferenceResponse(request.inputs()) for request in requests]
 """
+# Says that it has begun, and waits until it may go on.
+WAITING = """
+import pathlib
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        here = pathlib.Path(pb_utils.get_model_dir())
+        (here / "begun").touch()
+        end = time.monotonic() + 60
+        while not (here / "go").exists() and time.monotonic() < end:
+            time.sleep(0.001)
+        return [pb_utils.InferenceResponse(request.inputs()) for request in requests]
+"""
 ROW = np.array([1, 2], np.float32)
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[triton_stub.Server]:
-    version = tmp_path / "echo" / "1"
-    version.mkdir(parents=True)
-    (tmp_path / "echo" / "config.pbtxt").write_text(CONFIG)
-    (version / "model.py").write_text(MODEL)
+    for name, code in (("echo", MODEL), ("waiting", WAITING)):
+        version = tmp_path / name / "1"
+        version.mkdir(parents=True)
+        (tmp_path / name / "config.pbtxt").write_text(CONFIG)
+        (version / "model.py").write_text(code)
     with triton_stub.Server(tmp_path) as server:
         yield server
 
@@ -55,11 +71,11 @@ def message() -> service_pb2.ModelInferRequest:
     )
 
 
-def infer(url: str) -> bool:
+def infer(url: str, model: str = "echo") -> bool:
     """True if a client of its own is answered."""
     inputs = [InferInput("X", [2], "FP32").set_data_from_numpy(ROW)]
     with tritonclient.grpc.InferenceServerClient(url) as client:
-        answer = client.infer("echo", inputs, client_timeout=PATIENCE).as_numpy("X")
+        answer = client.infer(model, inputs, client_timeout=PATIENCE).as_numpy("X")
     return bool((answer == ROW).all())
 
 
@@ -178,6 +194,23 @@ def test_stop_answers_what_is_under_way(server: triton_stub.Server) -> None:
         wait_until(lambda: is_closed(url))
         assert not answer.done()
         held.release()
+        assert answer.result(PATIENCE)
+        stopped.result(PATIENCE)
+
+
+def test_requests_while_the_server_stops(server: triton_stub.Server, tmp_path: Path) -> None:
+    url = server.grpc_url
+    folder = tmp_path / "waiting" / "1"
+    with ThreadPoolExecutor(2) as pool, grpc.insecure_channel(url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answer = pool.submit(infer, url, "waiting")
+        wait_until((folder / "begun").exists)
+        stopped = pool.submit(server.stop)
+        wait_until(lambda: not server.live())
+        with pytest.raises(grpc.RpcError, match="has stopped accepting new requests"):
+            stub.ModelInfer(message(), timeout=PATIENCE)
+        assert not stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=PATIENCE).ready
+        (folder / "go").touch()
         assert answer.result(PATIENCE)
         stopped.result(PATIENCE)
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from triton_stub.server import Server
 
 
+#: What becomes of requests while models finish (since 25.05; before, the models are gone).
+STOPPING = "GRPC server is shutting down and has stopped accepting new requests."
+
+
 class Inference:
     """Requests to models that answer once."""
 
@@ -37,6 +41,8 @@ class Inference:
         """Send a request to a model, and wait for its answer."""
         tracer = self._server.tracer
         come = tracer.now()
+        if not self._server.live():
+            raise InferenceError(STOPPING, StatusCode.UNAVAILABLE)
         version = codec.version(request.model_version)
         model = self._server.find(c_string(request.model_name), version)
         if model.decoupled:

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
+from triton_stub.pb_utils.casters import c_string
 from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def abort(context: grpc.ServicerContext, error: ServerError) -> None:
     """End a call with an error; it does not return."""
     text = error.told if isinstance(error, LoadError) else error.message
     # As bytes: a text of a model may be none that is UTF-8.
-    details: Any = text.encode("utf-8", "surrogateescape")
+    details: Any = c_string(text).encode("utf-8", "surrogateescape")
     context.abort(_CODES[error.code], details)
 
 

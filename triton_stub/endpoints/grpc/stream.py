@@ -17,6 +17,7 @@ from triton_stub import deviations
 from triton_stub.core.responses import UNTIL_COLLECTION
 from triton_stub.endpoints.grpc import codec
 from triton_stub.endpoints.grpc.asked import Asked
+from triton_stub.endpoints.grpc.inference import STOPPING
 from triton_stub.endpoints.grpc.status import abort, defect
 from triton_stub.endpoints.grpc.turns import Turns
 from triton_stub.errors import InferenceError, ServerError, StatusCode
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 # Metadata of a call that is to end with the first error of a model (since 24.08).
 _STRICT = ("triton_grpc_error", "true")
-# Since 25.05; before, the models are gone one by one.
-_STOPPING = "GRPC server is shutting down and has stopped accepting new requests."
 # gRPC's own, of a server that ends calls: see deviations.OPEN_STREAM.
 _ENDED = "Cancelling all calls"
 
@@ -153,7 +152,7 @@ class _Stream:
 
     def _submit(self, request: ModelInferRequest, asked: Asked) -> None:
         if self._is_closed or not self._server.live():
-            raise InferenceError(_STOPPING, StatusCode.UNAVAILABLE)
+            raise InferenceError(STOPPING, StatusCode.UNAVAILABLE)
         version = codec.version(request.model_version)
         asked.decoupled = self._server.find(c_string(request.model_name), version).decoupled
         decoded, formats = codec.decode(request, self._server)
