@@ -1,13 +1,18 @@
 """Signals to ``triton-stub serve``: who is still answered, and how it ends."""
 
+import queue
 import signal
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from cli_process import SLOW, SLOW_CONFIG, SLOW_TO_LOAD, TIMEOUT, infer, serve
 from model_files import write_model
 from patience import wait_until
+from tritonclient.grpc import InferenceServerClient, InferInput
+
+from triton_stub.cli.signals import interruptible
 
 __all__ = ["serve"]  # a fixture
 
@@ -78,3 +83,76 @@ def test_a_signal_while_models_are_loaded(tmp_path, serve):
     assert code == 1
     assert "triton-stub: stopped while the models were loading" in log
     assert "Traceback" not in log
+
+
+# A response at once, and another when the test makes a file.
+STREAM = SLOW.replace(
+    "        wait()\n        return [pb_utils.InferenceResponse(r.inputs()) for r in requests]\n",
+    "",
+).replace(
+    "def execute(self, requests):\n",
+    """def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            sender.send(pb_utils.InferenceResponse(request.inputs()))
+            wait()
+            sender.send(pb_utils.InferenceResponse(request.inputs()))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+""",
+)
+
+
+def grpc_input():
+    return [InferInput("IN", [1], "FP32").set_data_from_numpy(np.ones(1, np.float32))]
+
+
+def test_grpc_requests_in_flight_are_answered(tmp_path, serve):
+    version = write_model(tmp_path, code=SLOW, config=SLOW_CONFIG) / "1"
+    process = serve(tmp_path)
+    process.wait()
+    with InferenceServerClient(process.urls["grpc"]) as client, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.infer, "model", grpc_input())
+        wait_for(version / "begun")
+        process.process.send_signal(signal.SIGTERM)
+        assert "stopping" in process.process.stdout.readline()
+        (version / "go").touch()
+        assert answer.result(TIMEOUT).as_numpy("IN").tolist() == [1]
+    assert process.end()[0] == 0
+
+
+def test_streams_in_flight_get_all_their_responses(tmp_path, serve):
+    config = f"{SLOW_CONFIG}\nmodel_transaction_policy {{ decoupled: true }}"
+    version = write_model(tmp_path, code=STREAM, config=config) / "1"
+    process = serve(tmp_path)
+    process.wait()
+    arrived = queue.SimpleQueue()
+    with InferenceServerClient(process.urls["grpc"]) as client:
+        client.start_stream(lambda result, error: arrived.put((result, error)))
+        client.async_stream_infer("model", grpc_input())
+        wait_for(version / "begun")
+        process.process.send_signal(signal.SIGTERM)
+        assert "stopping" in process.process.stdout.readline()
+        (version / "go").touch()
+        for _ in range(2):
+            result, error = arrived.get(timeout=TIMEOUT)
+            assert error is None
+            assert result.as_numpy("IN").tolist() == [1]
+        client.stop_stream()
+    assert process.end()[0] == 0
+
+
+def test_a_stream_without_requests_does_not_keep_it_up(tmp_path, serve):
+    write_model(tmp_path)
+    process = serve(tmp_path)
+    process.wait()
+    with InferenceServerClient(process.urls["grpc"]) as client:
+        client.start_stream(lambda result, error: None)
+        assert client.is_server_live()
+        assert process.end(signal.SIGTERM)[0] == 0
+
+
+def test_signals_are_as_before_after_a_command():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

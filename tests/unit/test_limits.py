@@ -16,6 +16,7 @@ from textwrap import dedent, indent
 
 import numpy as np
 import pytest
+from cli_process import FREE_PORTS
 from gates import GATES
 from model_files import CONFIG, write_model
 
@@ -538,7 +539,7 @@ def test_an_interrupt_ends_a_test_run_while_a_model_blocks(project, where):
 )
 def test_the_command_line_has_limits_and_ends(tmp_path, limit, code, told):
     write_model(tmp_path, code=code)
-    arguments = ["serve", "--http-port=0", f"--{limit}-timeout-secs=0.2", str(tmp_path)]
+    arguments = ["serve", *FREE_PORTS, f"--{limit}-timeout-secs=0.2", str(tmp_path)]
     with subprocess.Popen(
         [sys.executable, "-m", "triton_stub.cli", *arguments],
         stdout=subprocess.PIPE,

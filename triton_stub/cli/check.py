@@ -129,11 +129,12 @@ def _ask(
         for key, value in inputs.items()
         if key.partition("/")[0] == name
     }
-    rows = min(arguments.batch_size, config.max_batch_size) or None
+    in_sequence = config.HasField("sequence_batching")
+    # A sequence has one row at a time.
+    rows = min(1 if in_sequence else arguments.batch_size, config.max_batch_size) or None
     request = tensors.request(
         config, given, batch_size=rows, rng=np.random.default_rng(arguments.seed)
     )
-    in_sequence = config.HasField("sequence_batching")
     responses = server.model(name, version).send(
         request,
         correlation_id=int(in_sequence),

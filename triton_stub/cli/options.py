@@ -128,6 +128,10 @@ def _add_ports(parser: Parser) -> None:
         ports, "--allow-client-shm", values.boolean, default=True, metavar=_BOOLEAN,
         help="clients may register shared memory (default: true; tritonserver since 26.04: false)",
     )  # fmt: skip
+    parser.value(
+        ports, "--http-max-input-size", values.size, default=1 << 26, metavar="BYTES",
+        help="of a request, also when it is decompressed (default: 67108864)",
+    )  # fmt: skip
     for name, convert in _OF_GRPC.items():
         parser.value(ports, f"--grpc-{name}", convert, help=argparse.SUPPRESS)
 

@@ -102,7 +102,9 @@ def _open(server: Server, arguments: Any) -> dict[str, str]:
             from triton_stub.endpoints.grpc.endpoint import GrpcOptions
 
             given["grpc_options"] = GrpcOptions(**tuning)
-        endpoint = server.serve(host=address, **given)
+        endpoint = server.serve(
+            host=address, http_max_input_size=arguments.http_max_input_size, **given
+        )
         urls |= {name: getattr(endpoint, f"{name}_url") for name in of_address}
     return {service: urls[name] for name, service in _SERVICES.items() if name in urls}
 

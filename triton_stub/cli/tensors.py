@@ -137,7 +137,9 @@ class _Read:
     def _laid_out(self, array: Array) -> Array:
         """A single element fills the tensor; a flat list becomes what the configuration says."""
         if not array.shape:
-            return np.full(self._smallest(), array[()], array.dtype)
+            filled: Array = np.empty(self._smallest(), array.dtype)
+            filled[...] = array
+            return filled
         known = math.prod(dim for dim in self.dims if dim != -1)
         is_flat = array.ndim == 1 and not self._fits(array.shape)
         fills = array.size == known or (-1 in self.dims and known and array.size % known == 0)
