@@ -210,14 +210,18 @@ def test_reads_what_the_official_client_asks_for() -> None:
     assert [formats.of(name).binary for name in "AB"] == [True, False]
 
 
-@pytest.mark.parametrize(("name", "data"), [("FP32", bytes(4)), ("BYTES", b"\5\0\0\0ab")])
-def test_an_output_whose_shape_is_not_its_size(name: str, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("name", "data", "prefix"),
+    [("FP32", bytes(4), "Failed to write 'data' field: "), ("BYTES", b"\5\0\0\0ab", "")],
+)
+def test_an_output_whose_shape_is_not_its_size(name: str, data: bytes, prefix: str) -> None:
     """``reshape`` of the configuration is applied to outputs without a look at the data."""
     tensor = Tensor("OUT", from_name(name), (2,), data)
     response = InferenceResponse(model_name="m", model_version="1", tensors=[tensor])
     with pytest.raises(InferenceError) as caught:
         encode(response, OutputFormats())
-    assert caught.value.message == "output tensor shape does not match size of output for 'OUT'"
+    text = "output tensor shape does not match size of output for 'OUT'"
+    assert caught.value.message == prefix + text
 
 
 NESTED = b'{"inputs":[{"name":"IN","datatype":"%s","shape":[3],"data":%s}]}'

@@ -1,6 +1,7 @@
 """The ``data`` of a tensor in JSON: a list of numbers, truth values or text, nested or not.
 
-Source: server ``src/http_server.cc``, ``ReadDataFromJson`` and ``WriteDataToJson`` (2.51).
+Source: server ``src/http_server.cc``, ``ReadDataFromJson`` and ``WriteDataToJson`` (26.08; some
+texts are new since 26.04).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 _FP16 = from_name("FP16")
 _LENGTH_SIZE = 4
 _MOST_LEVELS = 100
-_SHAPE_MISMATCH = "Unable to parse 'data': Shape does not match true shape of 'data' field"
+_TOO_MANY = "Unable to parse 'data': Shape does not match true shape of 'data' field"
+_TOO_FEW = "Failed to parse 'data' field: shape does not match true shape"
+_NO_TEXTS = "Failed to parse 'data' field: output buffer unavailable"
 
 
 def read(name: str, datatype: Datatype, count: int, data: list[Any]) -> Array | bytes:
@@ -36,15 +39,24 @@ def read(name: str, datatype: Datatype, count: int, data: list[Any]) -> Array | 
             f"data format for input {name}",
             StatusCode.INVALID_ARG,
         )
-    if not _is_flat(data):
-        data = _flatten(data, "" if datatype is BYTES else "Unable to parse 'data': ")
     if datatype is BYTES:
-        return _framed(data)
+        texts = frame(data)
+        if not texts:
+            raise InferenceError(_NO_TEXTS, StatusCode.INTERNAL)
+        return texts
+    if not _is_flat(data):
+        data = _flatten(data, "Unable to parse 'data': ")
     # The server stops at the first value too many, so it never sees what comes after.
     array = _to_array(data[:count], datatype)
     if len(data) != count:
-        raise InferenceError(_SHAPE_MISMATCH, StatusCode.INTERNAL)
+        text = _TOO_FEW if len(data) < count else _TOO_MANY
+        raise InferenceError(text, StatusCode.INTERNAL)
     return array
+
+
+def frame(data: list[Any]) -> bytes:
+    """Texts, nested or not, as the wire has them; empty if there is none."""
+    return _framed(data if _is_flat(data) else _flatten(data, ""))
 
 
 def write(tensor: Tensor) -> list[Any]:
@@ -60,7 +72,7 @@ def write(tensor: Tensor) -> list[Any]:
     if datatype is BYTES:
         return _unframed(tensor.name, memoryview(data), count)
     if len(data) != count * datatype.itemsize:
-        raise _size_mismatch(tensor.name)
+        raise _size_mismatch(tensor.name, "Failed to write 'data' field: ")
     values: list[Any] = np.frombuffer(data, datatype.numpy).tolist()
     return values
 
@@ -142,7 +154,8 @@ def _unframed(name: str, data: memoryview, count: int) -> list[str]:
     return values
 
 
-def _size_mismatch(name: str) -> InferenceError:
+def _size_mismatch(name: str, prefix: str = "") -> InferenceError:
     return InferenceError(
-        f"output tensor shape does not match size of output for '{name}'", StatusCode.INTERNAL
+        f"{prefix}output tensor shape does not match size of output for '{name}'",
+        StatusCode.INTERNAL,
     )
