@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 from broken_models import both_engines, write_models
 from flavours import Flavours, all_flavours
@@ -16,7 +18,7 @@ PAIR = {
     "X": np.array([[1, 2, 0.5]], np.float32),
     "S": np.array([[b"abc", "\u00e9".encode()]], dtype=np.object_),
 }
-FIRST = ("pair", "told", "waits", "counts", "sums", "together", "broken")
+FIRST = ("pair", "same", "told", "waits", "counts", "sums", "together", "broken")
 
 _PAIR = """
 name: "pair"
@@ -75,11 +77,37 @@ class TritonPythonModel:
     def one(self, request, requests):
 """
 
+# Of each datatype.
+VALUES: dict[str, np.ndarray] = {
+    "BOOL": np.array([[True, False]]),
+    **{
+        name: np.array([[0, 1, limits.min, limits.max]], name.lower())
+        for name in ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+        for limits in [np.iinfo(name.lower())]
+    },
+    "FP16": np.array([[0.5, -65504, 6e-8]], np.float16),
+    "FP32": np.array([[0.1, -0.0, 3e38]], np.float32),
+    "FP64": np.array([[0.1, 1e-310, -1e308]]),
+    "BF16": np.array([[0.5, -3e38]], ml_dtypes.bfloat16),
+    "STRING": np.array([[b"", b"text", "\u00e9\n".encode() * 300]], dtype=np.object_),
+}
+
+
+def _same() -> str:
+    rows = ['backend: "python"', "max_batch_size: 4"]
+    for name in VALUES:
+        tensor = f'name: "{name}" data_type: TYPE_{name} dims: [ -1 ]'
+        rows += [f"input {{ {tensor} optional: true }}", f"output {{ {tensor} }}"]
+    return "\n".join(rows)
+
 
 def _one(code: str) -> str:
     return _HEAD + "".join(f"        {line}\n" for line in code.strip().splitlines())
 
 
+_SAME_CODE = _one("""
+return pb_utils.InferenceResponse(request.inputs())
+""")
 _PAIR_CODE = _one("""
 turned = np.array([text[::-1] for text in given(request, "S").ravel()], dtype=np.object_)
 return answer(Y=given(request, "X") * self.version, T=turned.reshape(given(request, "S").shape))
@@ -141,10 +169,16 @@ def write(repository: Path) -> None:
         },
     )
     write_models(repository, {"spare": _TOLD_CODE, "told": _TOLD_CODE, "waits": _WAITS_CODE}, _TEXT)
+    write_models(repository, {"same": _SAME_CODE}, _same())
     write_models(repository, {"counts": _COUNTS_CODE}, _COUNTS)
     write_models(repository, {"sums": _SUMS_CODE}, _SUMS)
     write_models(repository, {"together": _TOGETHER_CODE}, _TOGETHER)
     write_models(repository, {"broken": _BROKEN_CODE}, _NUMBER)
+
+
+def number(value: int) -> dict[str, Any]:
+    """What the models of numbers take."""
+    return {"IN": np.array([value], np.int32)}
 
 
 @contextmanager
@@ -155,7 +189,7 @@ def clients_of_both(folder: Path) -> Iterator[Flavours]:
     with (
         both_engines(
             folder,
-            options=["--model-control-mode=explicit", *loaded],
+            options=["--model-control-mode=explicit", "--model-load-thread-count=1", *loaded],
             model_control_mode="explicit",
             startup_models=FIRST,
         ) as engines,

@@ -13,7 +13,9 @@ from pathlib import Path
 import grpc_models
 import pytest
 from broken_models import both_engines
+from client_models import clients_of_both
 from comparing import Engines
+from flavours import Flavours
 from hypothesis import settings
 from results import UPDATE, Results
 
@@ -94,3 +96,10 @@ def grpc_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         trace_config={"file": str(folder / "stub"), "rate": "7"},
     ) as both:
         yield both
+
+
+@pytest.fixture(scope="session")
+def flavours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flavours]:
+    """Clients of all kinds, and both engines with models of their own."""
+    with clients_of_both(tmp_path_factory.mktemp("flavours")) as flavours:
+        yield flavours

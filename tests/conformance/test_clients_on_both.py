@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.http
 import tritonclient.http.aio
-from client_models import PAIR, clients_of_both
+from client_models import PAIR
 from flavours import KINDS, Flavour, Flavours, tried
 from patience import wait_until
 from tritonclient._auth import BasicAuth
@@ -131,12 +130,6 @@ CALLS: dict[str, Calls] = {
         ("unregister_cuda_shared_memory", "nothing"),
     ],
 }
-
-
-@pytest.fixture(scope="module")
-def flavours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flavours]:
-    with clients_of_both(tmp_path_factory.mktemp("clients")) as flavours:
-        yield flavours
 
 
 kinds = pytest.mark.parametrize("kind", KINDS)
