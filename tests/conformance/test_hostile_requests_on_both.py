@@ -20,7 +20,8 @@ LONG = "1" * 5000
 @pytest.mark.parametrize("digits", [LONG, "0" * 3000 + "1", "9" * 20])
 def test_versions_of_thousands_of_digits(both_urls: tuple[str, str], digits: str) -> None:
     # Not longer, because the real server mixes up what goes on beyond its buffer of 4 KiB.
-    for path in ("", "/ready", "/config", "/stats"):
+    # The statistics of a version that there is tell times.
+    for path in ("", "/ready", "/config", *(["/stats"] if digits[0] != "0" else [])):
         same(both_urls, "GET", f"/v2/models/add/versions/{digits[:3500]}{path}")
 
 
