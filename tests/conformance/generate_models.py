@@ -78,6 +78,24 @@ class TritonPythonModel:
         tensor = pb_utils.Tensor("OUT", np.array([1], np.float16))
         return [pb_utils.InferenceResponse([tensor]) for request in requests]
 """
+# Tells how full its cache is, as TensorRT-LLM does.
+CACHED = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        name = "nv_trt_llm_kv_cache_block_metrics"
+        self.family = pb_utils.MetricFamily(name, "Blocks", pb_utils.MetricFamily.GAUGE)
+        self.gauges = [self.gauge(*each) for each in (("tokens_per", 64), ("used", 3), ("max", 8))]
+
+    def gauge(self, kind, value):
+        gauge = self.family.Metric(labels={"kv_cache_block_type": kind, "model": "cached"})
+        gauge.set(value)
+        return gauge
+
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([]) for request in requests]
+"""
 # Of one step, the model that is filled in.
 ENSEMBLE = """
 platform: "ensemble"
@@ -137,6 +155,7 @@ def both_with_models(repository: Path) -> Iterator[Engines]:
     sequence = config({"one": INPUTS["one"]}, 4) + "sequence_batching { }"
     write_models(repository, {"sequence": ECHO}, sequence)
     write_models(repository, {"odd": ODD}, _odd_config())
+    write_models(repository, {"cached": CACHED}, config({"one": INPUTS["one"]}))
     half = 'backend: "python"\noutput { name: "OUT" data_type: TYPE_FP16 dims: [ 1 ] }\n'
     given = 'input { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] }\n'
     write_models(repository, {"half": HALF}, half + given)

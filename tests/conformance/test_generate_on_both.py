@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
@@ -18,6 +19,7 @@ from probing import wait_for_log
 from triton_stub.engines.engine import Engine
 
 PATHS = ("generate", "generate_stream")
+NAMED = "named_metrics"
 GOOD = {"CODE": "return [response(1)]"}
 
 
@@ -122,6 +124,30 @@ HEADERS = {
 @pytest.mark.parametrize("name", HEADERS)
 def test_headers(engines: Engines, path: str, name: str) -> None:
     same(engines, f"plain/{path}", GOOD, headers=HEADERS[name])
+
+
+@pytest.mark.rule("5.6-load-metrics")
+@pytest.mark.newer("25.03", "server src/orca_http.cc, SetEndpointLoadMetricsHeader")
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("text", f"TEXT {NAMED}.kv_cache_utilization=0.375000, {NAMED}.max_token_capacity=512"),
+        ("json", f'JSON {{"{NAMED}":{{"kv_cache_utilization":0.375,"max_token_capacity":512}}}}'),
+        ("yaml", None),
+    ],
+)
+def test_how_full_the_cache_is(engines: Engines, path: str, form: str, told: str | None) -> None:
+    connection = http.client.HTTPConnection(engines.stub.http_url, timeout=60)
+    try:
+        headers = {"endpoint-load-metrics-format": form}
+        connection.request("POST", f"/v2/models/cached/{path}", b'{"one": 1}', headers)
+        response = connection.getresponse()
+        assert response.status == 200
+        response.read()
+    finally:
+        connection.close()
+    assert response.headers["endpoint-load-metrics"] == told
 
 
 @pytest.mark.rule("5.6-response")

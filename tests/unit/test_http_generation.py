@@ -215,12 +215,12 @@ def test_a_model_that_goes_on_without_an_answer(before: int) -> None:
             responses.put(InferenceResponse(model_name="m", model_version="1", final=False))
         return responses
 
-    status, body = run(generation.Stream(responses(), None, Departure()))
+    status, body = run(generation.Stream(responses(), None, Departure(), dict))
     *events, last = body.removesuffix(b"\n\n").split(b"\n\n")
     assert len(events) == before
     assert status == (200 if before else 400)
     assert "no response within 0.01 s" in json.loads(last.removeprefix(b"data: "))["error"]
-    status, body = run(generation.Single(responses(), None, Departure()))
+    status, body = run(generation.Single(responses(), None, Departure(), dict))
     assert status == (200 if before else 400)
     assert ("exactly 1 response" if before else "within 0.01 s") in json.loads(body)["error"]
 

@@ -7,6 +7,7 @@ Triton "Generate Extension"; WHATWG "Server-sent events".
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -14,12 +15,20 @@ from starlette.responses import Response
 from triton_stub.core.request import InferenceResponse
 from triton_stub.core.responses import Responses
 from triton_stub.core.validation import BackendRefusedError
-from triton_stub.endpoints.http import answers, departure, documents, inference, mapping, routing
+from triton_stub.endpoints.http import (
+    answers,
+    departure,
+    documents,
+    inference,
+    load_metrics,
+    mapping,
+    routing,
+)
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -66,6 +75,9 @@ class Generation:
         if request.method != "POST":
             return answers.wrong_method(answers.JSON)
         version = routing.version(path["version"])
+        client = departure.of(request)
+        load_format = request.headers.get(load_metrics.FORMAT)
+        report = functools.partial(load_metrics.headers, self._server, load_format)
         trace = self._server.tracer.sample(path["model"])
         if trace is not None:
             trace.received(request.scope[inference.RECEIVED])
@@ -78,11 +90,11 @@ class Generation:
                 )
             asked = mapping.decode(body, model.config, version, self._max_input_size)
             asked.trace = trace
-            return answer(model.submit(asked), trace, departure.of(request))
+            return answer(model.submit(asked), trace, client, report)
         except BackendRefusedError as error:
             if trace is not None:
                 trace.abandon()
-            return answer(_failed(error), None, departure.of(request))
+            return answer(_failed(error), None, client, report)
         except BaseException:
             if trace is not None:
                 trace.abandon()
@@ -93,16 +105,24 @@ class _Answer(Response):
     """What is answered as responses come; a client that goes away cancels its request.
 
     The status is that of the first response, since it leaves before the others are there. Until
-    then the server does not look whether the client is still there.
+    then the server does not look whether the client is still there. ``report`` tells at that
+    moment of more headers.
     """
 
     media_type: str
 
-    def __init__(self, responses: Responses, trace: Trace | None, client: Departure) -> None:
+    def __init__(
+        self,
+        responses: Responses,
+        trace: Trace | None,
+        client: Departure,
+        report: Callable[[], dict[str, str]],
+    ) -> None:
         super().__init__()
-        self._client = client
         self._responses = responses
         self._trace = trace
+        self._client = client
+        self._report = report
         self._begun = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -147,7 +167,8 @@ class _Answer(Response):
             pass
 
     async def _start(self, send: Send, status: int) -> None:
-        headers = [(b"content-type", self.media_type.encode())]
+        named = {"content-type": self.media_type, **self._report()}
+        headers = [(name.encode(), value.encode()) for name, value in named.items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
 
     def _sent(self) -> None:

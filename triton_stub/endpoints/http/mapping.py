@@ -124,16 +124,14 @@ class _Reader:
         datatype = datatypes.from_number(entry.data_type)
         data = value if type(value) is list else [value]
         # Texts are looked at before the shape is, other values after it.
-        texts = values.read(entry.name, datatype, len(data), data) if datatype is BYTES else None
-        if not (data if texts is None else texts):
+        texts = values.frame(data) if datatype is BYTES else b""
+        size = len(texts) if datatype is BYTES else len(data) * datatype.itemsize
+        if not size:
             return Tensor(entry.name, datatype, (), b"")
-        self._count(entry.name, len(data) * datatype.itemsize if texts is None else len(texts))
+        self._count(entry.name, size)
         shape = self._shape(entry, len(data))
-        if texts is None:
-            return Tensor(
-                entry.name, datatype, shape, values.read(entry.name, datatype, len(data), data)
-            )
-        return Tensor(entry.name, datatype, shape, texts)
+        content = texts or values.read(entry.name, datatype, len(data), data)
+        return Tensor(entry.name, datatype, shape, content)
 
     def _count(self, name: str, size: int) -> None:
         if self._size + size > self._max_size:
