@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import grpc
 import numpy as np
 import pytest
 from comparing import Engines
+from patience import wait_until
 from raw_stream import REFUSED, Stream, ask, request
-from stream_models import Signs, both_with_stream_models
+from stream_models import Signs, both_with_stream_models, write_stream_models
 
 from triton_stub.engines.engine import Engine
+from triton_stub.engines.stub import StubEngine
 
 STRICT = {"triton_grpc_error": "true"}
 CODES = "UNKNOWN INTERNAL NOT_FOUND INVALID_ARG UNAVAILABLE UNSUPPORTED ALREADY_EXISTS CANCELLED"
@@ -181,3 +184,31 @@ def test_a_client_that_reads_late_keeps_no_model_waiting(served: Engines, tmp_pa
 
     values, code = served.same(body)
     assert (values, code) == ([[n + 1.0] for n in range(100)], "OK")
+
+
+@pytest.mark.rule("5.3-stop")
+@pytest.mark.deviation("open-stream")
+@pytest.mark.newer(
+    "25.05", "server src/grpc/stream_infer_handler.cc, ModelStreamInferHandler::Process"
+)
+def test_a_server_that_stops_while_streams_are_open(tmp_path: Path) -> None:
+    write_stream_models(tmp_path / "models")
+    with StubEngine(tmp_path / "models", models=["slow", "once"]) as stub:
+        signs = Signs(tmp_path, stub)
+        asked = request("slow", started=signs("started"), until=signs("go"))
+        with Stream(stub.grpc_url, asked) as busy, Stream(stub.grpc_url, request("once")) as idle:
+            idle.next()
+            signs.wait("started")
+            stopping = threading.Thread(target=stub.stop)
+            stopping.start()
+            wait_until(lambda: not stub.server.live())
+            idle.send(request("once", request_id="late"))
+            late = idle.next()
+            signs.give("go")
+            answers, *ending = busy.rest()
+            assert idle.rest() == ([], *ending)
+            stopping.join()
+    assert late.error == "GRPC server is shutting down and has stopped accepting new requests."
+    assert late.id == "late"
+    assert [len(answer.outputs) for answer in answers] == [1]
+    assert ending == ["UNAVAILABLE", "Cancelling all calls"]
