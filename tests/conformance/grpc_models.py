@@ -168,6 +168,18 @@ class TritonPythonModel:
             for request in requests
         ]
 """
+TWICE = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            for _ in range(2):
+                values = request.inputs()[0].as_numpy()
+                sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("OUT", values)]))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
 DECOUPLED = "model_transaction_policy { decoupled: true }"
 BATCHED = """
 max_batch_size: 4
@@ -196,4 +208,5 @@ def write(repository: Path) -> None:
     write_models(repository, {"patient": PATIENT}, CONFIG + "dynamic_batching { }")
     classes = {"1/model.py": CLASSES_MODEL, "labels.txt": "first\nsecond\n"}
     write_models(repository, {"classes": classes}, CLASSES_CONFIG)
+    write_models(repository, {"twice": TWICE}, CONFIG + DECOUPLED)
     write_models(repository, {"decoupled": ECHO}, TELLING + DECOUPLED)

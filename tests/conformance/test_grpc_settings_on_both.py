@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from comparing import Engines
-from grpc_asking import Failure, call, request, same
-from patience import wait_until
+from grpc_asking import Failure, call, request, same, stub_of
+from patience import PATIENCE, wait_until
 from tritonclient.grpc import service_pb2 as pb
 
 from triton_stub.engines.engine import Engine
@@ -79,45 +79,60 @@ def test_trace_settings_of_odd_models(grpc_engines: Engines, model: str) -> None
     trace(grpc_engines, model, trace_rate=["1"])
 
 
+UNARY = [
+    [request("echo", id="first")],
+    [request("fails")],
+    # What is refused has no trace.
+    [request("nope")],
+    [request("decoupled")],
+    [request("echo", raw=())],
+    [request("echo", raw=(b"abc",))],
+    [request("echo", id="last")],
+]
+STREAMS = [
+    [request("echo", id="1"), request("echo", id="2"), request("fails")],
+    [request("nope"), request("echo", raw=(b"abc",))],
+    [request("twice", id="3")],
+    [request("echo", id="last")],
+]
+
+
 @pytest.mark.rule("5.2-traced")
-def test_what_is_traced(grpc_engines: Engines) -> None:
-    assert traces(grpc_engines.stub) == traces(grpc_engines.native)
+@pytest.mark.parametrize(
+    ("calls", "count"), [(UNARY, 3), (STREAMS, 5)], ids=["one by one", "streams"]
+)
+def test_what_is_traced(grpc_engines: Engines, calls: list[list[Any]], count: int) -> None:
+    stub, native = (traces(engine, calls, count) for engine in grpc_engines)
+    assert stub == native
 
 
-def traces(engine: Engine) -> list[Any]:
+def traces(engine: Engine, calls: list[list[Any]], count: int) -> Any:
     """What is written of each request: who was asked, what the core does, what the port does."""
-
-    def setting(**settings: str) -> str:
-        message = pb.TraceSettingRequest()
-        for key, value in settings.items():
-            message.settings[key].value.append(value)
-        answer = call(engine, "TraceSetting", message)["settings"]
-        return str(answer["trace_file"]["value"][0])
-
-    file = setting(trace_level="TIMESTAMPS", trace_rate="1", log_frequency="1", trace_count="-1")
-    written = []
+    file = Path(trace_file(engine, "TIMESTAMPS", "1"))
+    before = set(file.parent.glob(f"{file.name}.*"))
     try:
-        for message in (
-            request("echo", id="first"),
-            request("fails"),
-            # What is refused has no trace.
-            request("nope"),
-            request("decoupled"),
-            request("echo", raw=()),
-            request("echo", raw=(b"abc",)),
-            request("echo", id="last"),
-        ):
-            call(engine, "ModelInfer", message)
-            if message.model_name in ("nope", "decoupled") or len(message.raw_input_contents) == 0:
-                continue
-            if message.raw_input_contents[0] == b"abc":
-                continue
-            path = Path(f"{file}.{len(written)}")
-            wait_until(path.exists)
-            written.append(path)
+        for messages in calls:
+            with stub_of(engine) as stub:
+                if calls is UNARY:
+                    call(engine, "ModelInfer", messages[0])
+                else:
+                    list(stub.ModelStreamInfer(iter(messages), timeout=PATIENCE))
+        wait_until(lambda: len(set(file.parent.glob(f"{file.name}.*")) - before) >= count)
     finally:
-        setting(trace_level="OFF", trace_rate="7", log_frequency="0")
-    return [_summary(path) for path in written]
+        trace_file(engine, "OFF", "7")
+    written = set(file.parent.glob(f"{file.name}.*")) - before
+    return sorted(map(_summary, written), key=str)
+
+
+def trace_file(engine: Engine, level: str, rate: str) -> str:
+    """Have requests traced, and each written at once; where to."""
+    message = pb.TraceSettingRequest()
+    for key, value in {"level": level, "rate": rate}.items():
+        message.settings[f"trace_{key}"].value.append(value)
+    message.settings["log_frequency"].value.append("1")
+    message.settings["trace_count"].value.append("-1")
+    (file,) = call(engine, "TraceSetting", message)["settings"]["trace_file"]["value"]
+    return str(file)
 
 
 def _summary(path: Path) -> Any:

@@ -94,13 +94,13 @@ class Trace:
     it is a client's, and somebody has to say when that has been answered.
     """
 
-    __slots__ = ("_ended", "_final", "_front_end", "_group", "id", "parent")
+    __slots__ = ("_ended", "_final", "_front_end", "_group", "_is_answered", "id", "parent")
 
     def __init__(self, group: TraceGroup, parent: int = _FRONT_END) -> None:
         self.id = group.next_id()
         self.parent = parent
         self._group = group
-        self._ended = self._final = False
+        self._ended = self._final = self._is_answered = False
         # Of a request over gRPC: what its port has seen, which is written when it is answered.
         self._front_end: list[tuple[str, int]] | None = None
 
@@ -115,9 +115,7 @@ class Trace:
     def stamp(self, activity: str, ns: int | None = None) -> None:
         """Something happens, at ``ns`` in the time of the server's clock."""
         if self._group.level & TraceLevel.TIMESTAMPS:
-            self._group.add(
-                self.id, _stamped(self.id, activity, self._group.clock.now() if ns is None else ns)
-            )
+            self._group.add(self.id, _stamped(self.id, activity, self._now() if ns is None else ns))
 
     def received(self, start: int) -> None:
         """A client's request is here, which has come over HTTP from ``start`` on."""
@@ -154,9 +152,11 @@ class Trace:
         self._final = response.final
         self._tensors("TENSOR_BACKEND_OUTPUT", response.tensors)
         if self._front_end is not None:
-            self._front_end.append(("INFER_RESPONSE_COMPLETE", self._group.clock.now()))
+            if not self._is_answered:
+                self._front_end.append(("INFER_RESPONSE_COMPLETE", self._now()))
         elif not self.parent:
             self.stamp("INFER_RESPONSE_COMPLETE")
+        self._is_answered = True
         if response.final:
             self._release()
 
@@ -186,23 +186,29 @@ class Trace:
             self.stamp("REQUEST_END")
             self._release()
 
-    def sent(self, start: int) -> None:
-        """The client has its answer, which was sent from ``start`` on."""
-        protocol = "HTTP" if self._front_end is None else "GRPC"
-        for activity, ns in self._front_end or ():
-            self.stamp(activity, ns)
-        self.stamp(f"{protocol}_SEND_START", start)
-        self.stamp(f"{protocol}_SEND_END")
-        self.done()
+    def sent(self, start: int, *, last: bool = True) -> None:
+        """The client has its answer, or one of them, which was sent from ``start`` on."""
+        if self._front_end is None:
+            self.stamp("HTTP_SEND_START", start)
+            self.stamp("HTTP_SEND_END")
+        else:
+            self._front_end += [("GRPC_SEND_START", start), ("GRPC_SEND_END", self._now())]
+        if last:
+            self.done()
 
     def done(self) -> None:
-        """The client has its answer."""
+        """The client has all that it gets."""
+        for activity, ns in self._front_end or ():
+            self.stamp(activity, ns)
         self._group.release(_FRONT_END)
 
     def abandon(self) -> None:
         """The client's request is refused; the server writes nothing of it."""
         if not self.parent:
             self._group.abandon()
+
+    def _now(self) -> int:
+        return self._group.clock.now()
 
     def _release(self) -> None:
         if self._ended and self._final:

@@ -76,7 +76,7 @@ class Options:
     ``summary_latencies`` and ``summary_quantiles``.
 
     ``trace_config`` has the settings of ``--trace-config``, by their names: ``level`` (or several
-    of them), ``rate``, ``count``, ``file`` and ``log-frequency``. Requests over HTTP are traced.
+    of them), ``rate``, ``count``, ``file`` and ``log-frequency``. Requests over a port are traced.
 
     ``allow_client_shm=False`` refuses regions of shared memory, as the real server since 26.04 does
     without ``--allow-client-shm=true``; before, it took them.

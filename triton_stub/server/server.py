@@ -316,7 +316,7 @@ class Server:
 
     @property
     def tracer(self) -> trace_settings.Tracer:
-        """Which requests are traced, and where to; what comes over HTTP is."""
+        """Which requests are traced, and where to: of those that come over a port."""
         return self._host.tracer
 
     def serve(

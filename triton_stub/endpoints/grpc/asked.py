@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 
     from triton_stub.core.responses import Responses
+    from triton_stub.core.trace import Trace
     from triton_stub.endpoints.grpc.codec import OutputFormats
 
 _FINAL = "triton_final_response"
@@ -46,6 +47,8 @@ class Asked:
         self.failure: ServerError | None = None
         #: What its model answers; None as long as it has not got there.
         self.responses: Responses | None = None
+        #: Its trace, if it is traced.
+        self.trace: Trace | None = None
         self._refusal: ServerError | None = None
         self._overdue: InferenceResponse | None = None
         self._formats: OutputFormats | None = None

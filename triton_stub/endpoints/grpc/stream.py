@@ -101,7 +101,9 @@ class _Stream:
         is_failed = False
         try:
             while (message := self._next()) is not None:
+                start = self._server.tracer.now()
                 yield message
+                self._sent(start)
         except ServerError as error:
             is_failed = True
             abort(self._context, error)
@@ -124,6 +126,8 @@ class _Stream:
             unfinished, self._unfinished = self._unfinished, set()
         for asked in unfinished:
             asked.forsake(cancel=cancel)
+            if asked.trace is not None:
+                asked.trace.done()
 
     def _read(self, requests: Iterator[ModelInferRequest]) -> None:
         try:
@@ -151,6 +155,8 @@ class _Stream:
         self._events.put(asked)
 
     def _submit(self, request: ModelInferRequest, asked: Asked) -> None:
+        tracer = self._server.tracer
+        come = tracer.now()
         if self._is_closed or not self._server.live():
             raise InferenceError(STOPPING, StatusCode.UNAVAILABLE)
         version = codec.version(request.model_version)
@@ -159,7 +165,16 @@ class _Stream:
         with self._change:
             if self._at_models[not asked.decoupled]:
                 raise _mixed(decoupled=asked.decoupled)
-        responses = formats.model.submit(decoded)
+        decoded.trace = trace = tracer.sample(formats.model.name)
+        if trace is not None:
+            trace.read(come, tracer.now())
+        try:
+            responses = formats.model.submit(decoded)
+        except BaseException:
+            if trace is not None:
+                trace.abandon()
+            raise
+        asked.trace = trace
         with self._change:
             self._at_models[asked.decoupled] += 1
         asked.submitted(responses, formats, lambda: self._events.put(asked))
@@ -169,6 +184,14 @@ class _Stream:
             self._unfinished.discard(asked)
             if asked.responses is not None:
                 self._at_models[asked.decoupled] -= 1
+        if asked.trace is not None and asked is not self._turns.current:
+            asked.trace.done()  # there is nothing to send any more
+
+    def _sent(self, start: int) -> None:
+        """The message that was handed on last has been sent."""
+        asked, self._turns.current = self._turns.current, None
+        if asked is not None and asked.trace is not None:
+            asked.trace.sent(start, last=asked not in self._unfinished)
 
     def _next(self) -> ModelStreamInferResponse | None:
         """The next message to send; None at the end. ServerError if the stream is to end so."""

@@ -26,6 +26,8 @@ class Turns:
 
     def __init__(self, finished: Callable[[Asked], None], *, strict: bool) -> None:
         self.failure: ServerError | None = None
+        #: Whose message was handed on last.
+        self.current: Asked | None = None
         self._finished = finished
         self._strict = strict
         self._ordered: deque[Asked] = deque()
@@ -53,12 +55,12 @@ class Turns:
     def next(self) -> ModelStreamInferResponse | None:
         """Hand on a message; None if there is none yet."""
         if self._ordered and self._ordered[0].done and self._ordered[0].messages:
-            asked = self._ordered.popleft()
+            self.current = asked = self._ordered.popleft()
             self._finished(asked)
             return asked.messages[0]
         if not self._ready:
             return None
-        asked = self._ready.popleft()
+        self.current = asked = self._ready.popleft()
         message = asked.messages.popleft()
         if asked.messages:
             self._ready.append(asked)
