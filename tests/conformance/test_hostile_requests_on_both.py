@@ -129,6 +129,14 @@ def test_data_nested_too_deep(stub: Engine) -> None:
 
 
 @pytest.mark.rule("5.5-hostile-names")
+@pytest.mark.parametrize("count", [300, 22_000])
+def test_any_number_of_inputs(both_urls: tuple[str, str], count: int) -> None:
+    entries = [tensor(str(number), shape=[1], data=[number]) for number in range(count)]
+    answer = infer(both_urls, document(*entries))
+    assert f"expected 2 inputs but got {count} inputs" in answer.document
+
+
+@pytest.mark.rule("5.5-hostile-names")
 @pytest.mark.parametrize(
     "name", ["..", "../add", "%2e%2e%2fadd", "add%00", "add\\", "x" * 2000, "add;x=1"]
 )

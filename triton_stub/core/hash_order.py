@@ -22,16 +22,27 @@ _MASK = 2**64 - 1
 _MULTIPLIER = 0xC6A4A7935BD1E995
 _SEED = 0xC70F6907
 # Numbers of buckets that a map grows through as it is filled one by one.
-_BUCKETS = (13, 29, 59, 127, 257, 541, 1109, 2357, 5087, 10273, 20753)
+_BUCKETS = (
+    *(13, 29, 59, 127, 257, 541, 1109, 2357, 5087, 10273, 20753, 42043, 85229, 172933, 351061),
+    *(712697, 1447153, 2938679),
+)
+# Of a request to a model that there is; a request of nonsense may have any number of names.
+_FEW = 256
 
 
-@lru_cache(maxsize=4096)
 def visited(names: tuple[str, ...]) -> tuple[int, ...]:
     """Indices of ``names``, which were put into a map in this order, as an iteration meets them."""
+    return _remembered(names) if len(names) <= _FEW else _visited(names)
+
+
+def _visited(names: tuple[str, ...]) -> tuple[int, ...]:
     order = HashOrder[int]()
     for index, name in enumerate(names):
         order.insert(index, string_hash(name))
     return tuple(order)
+
+
+_remembered = lru_cache(maxsize=4096)(_visited)
 
 
 class HashOrder(Generic[Key]):
@@ -39,29 +50,39 @@ class HashOrder(Generic[Key]):
 
     def __init__(self) -> None:
         self._size = _BUCKETS[0]
-        self._nodes: list[tuple[Key, int]] = []
+        self._count = 0
+        # The last bucket comes first, and in a bucket the last node.
+        self._buckets: dict[int, list[tuple[Key, int]]] = {}
 
     def __iter__(self) -> Iterator[Key]:
-        return (key for key, _ in self._nodes)
+        return (key for key, _ in self._nodes())
 
     def insert(self, key: Key, hashed: int) -> None:
         """Put in a key that is not there yet; ``hashed`` is what C++ makes of it."""
-        if len(self._nodes) == self._size:
+        if self._count == self._size < _BUCKETS[-1]:
             self._size = _BUCKETS[bisect_left(_BUCKETS, 2 * self._size)]
-            nodes, self._nodes = self._nodes, []
+            nodes = list(self._nodes())
+            self._buckets.clear()
             for node in nodes:
                 self._insert(*node)
         self._insert(key, hashed)
+        self._count += 1
 
     def remove(self, key: Key) -> None:
         """Take out a key; the others stay where they are, and the map stays as large."""
-        del self._nodes[next(at for at, node in enumerate(self._nodes) if node[0] == key)]
+        node = next(node for node in self._nodes() if node[0] == key)
+        bucket = node[1] % self._size
+        self._buckets[bucket].remove(node)
+        if not self._buckets[bucket]:
+            del self._buckets[bucket]
+        self._count -= 1
 
     def _insert(self, key: Key, hashed: int) -> None:
-        """Put a node before the first one of its bucket, or first of all if that is empty."""
-        bucket = hashed % self._size
-        places = (at for at, node in enumerate(self._nodes) if node[1] % self._size == bucket)
-        self._nodes.insert(next(places, 0), (key, hashed))
+        self._buckets.setdefault(hashed % self._size, []).append((key, hashed))
+
+    def _nodes(self) -> Iterator[tuple[Key, int]]:
+        for bucket in reversed(self._buckets.values()):
+            yield from reversed(bucket)
 
 
 def string_hash(text: str) -> int:
