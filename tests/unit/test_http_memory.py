@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 from collections.abc import Iterator
 from multiprocessing import shared_memory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc
 import tritonclient.http
+from patience import wait_until
 from test_http_endpoint import MODEL, ask, error, write_model
+from tritonclient.utils import InferenceServerException
 
 import triton_stub
 
@@ -25,6 +30,7 @@ VALUES = np.array([[1, 2, 3, 4]], np.float32)
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("models")
     write_model(folder / "fp32", "FP32", MODEL)
+    write_model(folder / "fails", "FP32", MODEL.replace("return", "raise ValueError; return"))
     return folder
 
 
@@ -62,6 +68,28 @@ def test_tensors_in_a_region(repository: Path, block: shared_memory.SharedMemory
         assert bytes(block.buf[32:48]) == VALUES.tobytes()
         assert [region.name for region in server.shared_memory.status()] == ["r"]
     assert server.shared_memory.status() == []
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+@pytest.mark.parametrize("model", ["fp32", "fails"])
+def test_a_region_is_in_use_no_longer_than_its_request(
+    repository: Path, key: str, kind: Any, model: str
+) -> None:
+    """Not until Python finds a circle of an exception and its frames: who knows when that is."""
+    with triton_stub.Server(repository) as server, server.client(kind) as client:
+        client.register_system_shared_memory("r", key, 64)
+        library = tritonclient.grpc if kind == "grpc" else tritonclient.http
+        tensor = library.InferInput("X", VALUES.shape, "FP32")
+        tensor.set_shared_memory("r", 16)
+        gc.collect()
+        gc.disable()
+        try:
+            with contextlib.suppress(InferenceServerException):
+                client.infer(model, [tensor])
+            client.unregister_system_shared_memory("r")
+            wait_until(lambda: server.shared_memory.status() == [])
+        finally:
+            gc.enable()
 
 
 def test_regions_end_with_the_server(repository: Path, key: str) -> None:

@@ -29,7 +29,7 @@ from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.casters import c_string
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 
@@ -52,12 +52,14 @@ class OutputFormats:
 
     ``classes`` are how many classes of an output, ``regions`` where in shared memory an output
     goes. ``empty_final_response`` is for streams: a response that only says that it was the last.
+    ``used`` are views of inputs' shared memory, which is in use until the answer is there.
     """
 
     model: ServedModel
     classes: Mapping[str, int] = field(default_factory=dict)
     regions: Mapping[str, memoryview] = field(default_factory=dict)
     empty_final_response: bool = False
+    used: Sequence[memoryview] = ()
 
 
 def version(text: str) -> int:
@@ -78,8 +80,13 @@ def version(text: str) -> int:
     return number
 
 
-def decode(message: ModelInferRequest, server: Server) -> tuple[InferenceRequest, OutputFormats]:
-    """Read a request; InferenceError with the server's text if it is refused."""
+def decode(
+    message: ModelInferRequest, server: Server, forwarded: Mapping[str, Parameter] | None = None
+) -> tuple[InferenceRequest, OutputFormats]:
+    """Read a request; InferenceError with the server's text if it is refused.
+
+    ``forwarded`` are parameters beside those of the message.
+    """
     model_version = version(message.model_version)
     model_name = c_string(message.model_name)
     model = server.find(model_name, model_version)
@@ -87,7 +94,11 @@ def decode(message: ModelInferRequest, server: Server) -> tuple[InferenceRequest
     parameters = _Parameters(message.parameters)
     names = _names("input", message.inputs, request_id)
     requested = _names("output", message.outputs, request_id)
-    inputs = _inputs(message, server, names)
+    data = tensors.InputData(message, server)
+    inputs = [
+        Tensor(name, tensors.datatype(entry.datatype), tuple(entry.shape), data.of(entry))
+        for name, entry in zip(names, message.inputs, strict=True)
+    ]
     classes, regions = _outputs(message, server)
     request = InferenceRequest(
         model_name=model_name,
@@ -95,13 +106,14 @@ def decode(message: ModelInferRequest, server: Server) -> tuple[InferenceRequest
         request_id=request_id,
         inputs=inputs,
         requested_outputs=requested,
-        parameters=parameters.own,
+        parameters=parameters.own | dict(forwarded or {}),
         correlation_id=parameters.sequence_id,
         flags=parameters.flags,
         priority=parameters.priority,
         timeout=parameters.timeout,
     )
-    return request, OutputFormats(model, classes, regions, parameters.empty_final_response)
+    final = parameters.empty_final_response
+    return request, OutputFormats(model, classes, regions, final, data.used)
 
 
 def encode(response: InferenceResponse, formats: OutputFormats) -> ModelInferResponse:
@@ -199,14 +211,6 @@ def _names(what: str, entries: Any, request_id: str) -> list[str]:
             raise refused(f"{prefix}{what} '{name}' already exists in request")
         names.append(name)
     return names
-
-
-def _inputs(message: ModelInferRequest, server: Server, names: list[str]) -> list[Tensor]:
-    data = tensors.InputData(message, server)
-    return [
-        Tensor(name, tensors.datatype(entry.datatype), tuple(entry.shape), data.of(entry))
-        for name, entry in zip(names, message.inputs, strict=True)
-    ]
 
 
 def _outputs(

@@ -85,8 +85,10 @@ class InputData:
         self._raw = message.raw_input_contents
         self._server = server
         self._next_raw = 0
+        #: Views of the shared memory that was read.
+        self.used: list[memoryview] = []
 
-    def of(self, entry: Any) -> bytes | memoryview:
+    def of(self, entry: Any) -> bytes:
         """Of one input, as raw bytes, whose size nobody has checked against the shape yet."""
         where = place(entry)
         if where is not None:
@@ -95,7 +97,8 @@ class InputData:
                     "unexpected 'content' provided when using shared memory for input tensor "
                     f"'{entry.name}' for model '{self._model_name}'"
                 )
-            return self._server.shared_memory.view(*where)
+            self.used.append(self._server.shared_memory.view(*where))
+            return bytes(self.used[-1])  # it may change at any time
         if entry.HasField("contents"):
             if self._raw:
                 raise refused(

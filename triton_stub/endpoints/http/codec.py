@@ -36,16 +36,17 @@ def decode(
 ) -> tuple[InferenceRequest, OutputFormats]:
     """Read a request whose first ``json_size`` bytes are JSON, the rest binary tensors.
 
-    The request's tensors are views of ``body``, or of shared memory. InferenceError with the
-    server's text if the body is refused.
+    The request's binary tensors are views of ``body``. InferenceError with the server's text if
+    the body is refused.
     """
     # A body without binary tensors, which may be long, is not copied.
     document = documents.parse(body if json_size == len(body) else body[:json_size])
     request_id = c_string(optional(document, "id", as_string, ""))
     parameters = _Parameters(document)
-    tensors = Inputs(body, json_size, model_name, request_id, memory).read(document)
+    inputs = Inputs(body, json_size, model_name, request_id, memory)
+    tensors = inputs.read(document)
     requested = outputs.read(document, memory, request_id)
-    formats = OutputFormats(requested, parameters.binary_data_output)
+    formats = OutputFormats(requested, parameters.binary_data_output, inputs.used)
     request = InferenceRequest(
         model_name=model_name,
         model_version=model_version,

@@ -43,9 +43,11 @@ class Inputs:
         self._model_name = model_name
         self._request_id = request_id
         self._memory = memory
+        #: Views of the shared memory that was read.
+        self.used: list[memoryview] = []
 
     def read(self, document: Any) -> list[Tensor]:
-        """The tensors, views of the body or of shared memory; InferenceError if one is refused."""
+        """The tensors, views of the body; InferenceError if one is refused."""
         inputs: dict[str, Tensor] = {}
         for entry in required(document, "inputs", as_array):
             _check_one_source(entry)
@@ -67,7 +69,8 @@ class Inputs:
             return self._take(name, size)
         shared = in_shared_memory(entry.get("parameters"), self._memory)
         if shared is not None:
-            return shared
+            self.used.append(shared)
+            return bytes(shared)  # it may change at any time
         count = _count(name, shape)
         if count == 0:
             return b""  # the server does not even look at the data

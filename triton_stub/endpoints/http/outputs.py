@@ -26,7 +26,7 @@ from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.casters import c_string
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from triton_stub.core.model import ServedModel
     from triton_stub.core.tensor import Tensor
@@ -53,10 +53,14 @@ _JSON, _BINARY = OutputFormat(), OutputFormat(binary=True)
 
 @dataclass(frozen=True, slots=True)
 class OutputFormats:
-    """The formats of the outputs that a request names, and of the others."""
+    """The formats of the outputs that a request names, and of the others.
+
+    ``used`` are views of inputs' shared memory, which is in use until the answer is written.
+    """
 
     by_name: Mapping[str, OutputFormat] = field(default_factory=dict)
     binary_by_default: bool = False
+    used: Sequence[memoryview] = ()
 
     def of(self, name: str) -> OutputFormat:
         """That of an output."""
