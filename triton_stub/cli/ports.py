@@ -35,5 +35,7 @@ def check(arguments: Any) -> None:
                 f"requests at the same address and port {address}:{port}"
             )
     for name, address, port in wanted(arguments):
+        if name != "grpc":  # ServerError if its packages are not there
+            import triton_stub.endpoints.http.endpoint  # noqa: F401
         if not address.startswith(sockets.UNIX):
             sockets.listen(_TITLES.get(name, PROTOCOLS[name]), address, port).close()

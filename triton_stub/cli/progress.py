@@ -102,7 +102,7 @@ class Progress:
         return f"loaded {len(self._ended)}; loading {', '.join(loading)}"
 
     def _draw(self, line: str) -> None:
-        if self._terminal and (line or self._line):
+        if self._terminal and line != self._line:
             self._line = line
             self._out.write(_CLEAR + line[: shutil.get_terminal_size().columns - 1])
             self._out.flush()

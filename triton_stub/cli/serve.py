@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -70,8 +71,9 @@ def _run(server: Server, arguments: Any, progress: Progress, out: TextIO) -> int
         with contextlib.ExitStack() as stopping:
             with progress.shown():
                 stopping.enter_context(server)
-            print(summary.models(server), file=out, flush=True)
-            print(summary.options(server), file=out, flush=True)
+            columns = shutil.get_terminal_size().columns if out.isatty() else 0
+            print(summary.models(server, columns), file=out, flush=True)
+            print(summary.options(server, columns), file=out, flush=True)
             explanation.print_failures(server.load_errors)
             opened = _open(server, arguments)
             # Whoever reads this may send the signal at once.

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 _WIDTH = 100
 
 
-def models(server: Server) -> str:
-    """Each version that was tried and what became of it; and models that never got so far."""
+def models(server: Server, columns: int = 0) -> str:
+    """Each version that was tried and what became of it; and models that never got so far.
+
+    ``columns`` is how wide the terminal is.
+    """
     rows = [
         (row.name, row.version, f"{row.state}: {row.reason}" if row.reason else row.state)
         for row in server.index()
@@ -32,12 +35,12 @@ def models(server: Server) -> str:
         for name, error in server.load_errors.items()
         if name not in named
     ]
-    return table(("Model", "Version", "Status"), sorted(rows))
+    return table(("Model", "Version", "Status"), sorted(rows), columns=columns)
 
 
-def options(server: Server) -> str:
+def options(server: Server, columns: int = 0) -> str:
     """The options, as far as they do something."""
-    return table(("Option", "Value"), _options(server))
+    return table(("Option", "Value"), _options(server), columns=columns)
 
 
 def _options(server: Server) -> Iterator[tuple[str, str]]:
@@ -45,10 +48,11 @@ def _options(server: Server) -> Iterator[tuple[str, str]]:
     yield "server_id", told["name"]
     yield "server_version", told["version"]
     yield "server_extensions", " ".join(told["extensions"])
-    for number, path in enumerate(given.repositories()):
-        yield f"model_repository_path[{number}]", str(path)
+    # The server keeps both in sets.
+    for number, path in enumerate(sorted(set(map(str, given.repositories())))):
+        yield f"model_repository_path[{number}]", path
     yield "model_control_mode", f"MODE_{given.control_mode.name}"
-    for number, name in enumerate(given.startup_models):
+    for number, name in enumerate(sorted(set(given.startup_models))):
         yield f"startup_models_{number}", name
     yield "strict_model_config", str(int(given.strict_model_config))
     yield "rate_limit", "EXEC_COUNT" if given.rate_limited else "OFF"

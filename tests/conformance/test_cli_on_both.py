@@ -1,0 +1,266 @@
+"""The command line: what it says of wrong flags, what it prints at the start, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from cli_process import Process
+from model_files import BROKEN, write_model
+
+from triton_stub.cli import main, options
+from triton_stub.cli.parser import Parser
+from triton_stub.engines.environment import NativeEnvironment
+from triton_stub.engines.native import NativeEngine
+
+TIMEOUT = 60
+USAGE = "Usage: tritonserver [options]\n"
+# Flags of the real server's that make no folder of models necessary: each is refused before.
+WRONG = [
+    "--http-port=x",
+    "--http-port=",
+    "--http-po=x",
+    "--grpc-port=99999999999",
+    "--metrics-port=x",
+    "--exit-on-error=maybe",
+    "--exit-on-error=2",
+    "--strict-readiness=",
+    "--allow-http=yes",
+    "--allow-grpc=x",
+    "--allow-metrics=x",
+    "--allow-cpu-metrics=x",
+    "--strict-model-config=x",
+    "--model-control-mode=sometimes",
+    "--rate-limit=some",
+    "--log-format=x",
+    "--log-format=iso8601",
+    "--log-verbose=x",
+    "--log-info=x",
+    "--log-warning=x",
+    "--log-error=x",
+    "--cache-config=size=1",
+    "--cache-config=,size=1",
+    "--cache-config=local,size",
+    "--cache-config=local,size=",
+    "--cache-config=local,=1",
+    "--response-cache-byte-size=x",
+    "--metrics-config=x",
+    "--metrics-config=x=",
+    "--metrics-config==x",
+    "--metrics-config=a,x=1",
+    "--trace-config=rate",
+    "--trace-config=rate=",
+    "--trace-config=,rate=1",
+    "--trace-config=other,rate=1",
+    "--trace-config=rate=x",
+    "--trace-config=count=x",
+    "--trace-config=level=x",
+    "--trace-config=mode=x",
+    "--trace-config=triton,log-frequency=x",
+    "--exit-timeout-secs=x",
+    "--exit-timeout-secs=99999999999",
+    "--repository-poll-secs=x",
+    "--load-model=a",
+    "--http-port=8001",
+    "--http-port=8002 --allow-grpc=false",
+    "--metrics-port=8001",
+    "--response-cache-byte-size=1 --cache-config=local,size=1",
+    "--grpc-infer-response-compression-level=x",
+    "--grpc-keepalive-time=x",
+    "--grpc-keepalive-permit-without-calls=x",
+    "--nonsense",
+]
+
+
+@cache
+def environment() -> NativeEnvironment:
+    return NativeEnvironment.find()
+
+
+def native(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(environment().server), *arguments],
+        env=environment().variables(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@cache
+def usage() -> str:
+    return native("--help").stderr.partition(USAGE)[2].rstrip("\n")
+
+
+def words_of_native(*arguments: str) -> str:
+    """What it says besides its usage: before it of options, after it of their values."""
+    ended = native("--model-repository=nowhere", *arguments)
+    assert ended.returncode != 0
+    before, found, after = ended.stderr.partition(USAGE)
+    assert found
+    before = "".join(line for line in before.splitlines() if not line.startswith("Warning: "))
+    told = after.removeprefix(usage()).strip() or before.partition("tritonserver: ")[2]
+    # It calls all addresses its own unless told otherwise, which is not what this does.
+    return told.replace("0.0.0.0:", "127.0.0.1:").strip()
+
+
+def words_of_stub(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--model-repository=nowhere", *arguments])
+    assert caught.value.code != 0
+    told = capsys.readouterr().err.partition("triton-stub serve: error: ")[2]
+    words, found, _ = told.rpartition("\n`triton-stub serve --help`")
+    assert found
+    return words.strip()
+
+
+@pytest.mark.rule("5.7-wrong-values")
+@pytest.mark.parametrize("given", WRONG)
+def test_what_is_said_of_a_wrong_flag(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = words_of_native(*given.split())
+    assert words
+    assert words_of_stub(capsys, *given.split()) == words
+
+
+@pytest.mark.rule("5.7-wrong-values")
+@pytest.mark.newer("25.06", "server src/command_line_parser.cc, TritonParser::Parse")
+def test_no_input_is_too_small(capsys: pytest.CaptureFixture[str]) -> None:
+    assert words_of_stub(capsys, "--http-max-input-size=0") == (
+        'Bad option: "--http-max-input-size".\nError: --http-max-input-size must be greater than 0.'
+    )
+
+
+@pytest.mark.rule("5.7-wildcard")
+def test_all_models_and_one_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--model-control-mode=explicit", "--load-model=*", "--load-model=a"]
+    ended = native(f"--model-repository={tmp_path}", *flags)
+    ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
+    assert main(["serve", str(tmp_path), *flags, *ports]) == ended.returncode == 1
+    words = ended.stderr.rpartition("Invalid argument - ")[2]
+    assert capsys.readouterr().err == f"triton-stub: {words}"
+
+
+@pytest.mark.rule("5.7-flags")
+def test_every_flag_is_known() -> None:
+    flags = set(re.findall(r"^  (--[a-z0-9-]+)", usage(), re.MULTILINE))
+    parser = Parser()
+    options.add_options(parser)
+    assert len(flags) > 80
+    assert not flags - parser._option_string_actions.keys()
+
+
+FLAGS = (
+    *("--id=me", "--model-control-mode=explicit", "--load-model=good", "--load-model=bad"),
+    *("--exit-on-error=false", "--strict-readiness=off", "--exit-timeout-secs=5"),
+    *("--rate-limit=EXECUTION_COUNT", "--disable-auto-complete-config"),
+    "--cache-config=local,size=1048576",
+)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder, "good")
+    write_model(folder, "bad", BROKEN)
+    write_model(folder, "unloaded")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(repository: Path) -> tuple[str, str]:
+    """What the stub and the real server print while they start."""
+    with NativeEngine(repository, options=FLAGS) as engine:
+        pass
+    with started(repository, *FLAGS) as process:
+        process.wait()
+        return process.end(signal.SIGTERM)[1], engine.log()
+
+
+@contextlib.contextmanager
+def started(*arguments: object) -> Iterator[Process]:
+    process = Process(*map(str, arguments))
+    with process.process:
+        yield process
+        process.process.kill()
+
+
+def table(text: str, header: str) -> dict[str, list[list[str]]]:
+    """The rows below a table's header by their first cell; a record may have several lines."""
+    lines = text[text.index(f"\n| {header} ") :].splitlines()[3:]
+    rows: dict[str, list[list[str]]] = {}
+    name = ""
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        name = cells[0] or name
+        rows.setdefault(name, []).append(cells[1:])
+    return rows
+
+
+@pytest.mark.rule("5.7-tables")
+def test_the_table_of_models(printed: tuple[str, str]) -> None:
+    stub, real = (table(text, "Model") for text in printed)
+    assert stub == real
+    assert set(real) == {"good", "bad"}
+    assert real["bad"][0][1] == "UNAVAILABLE: Internal: OSError: no weights"
+
+
+@pytest.mark.rule("5.7-tables")
+def test_the_table_of_options(printed: tuple[str, str]) -> None:
+    stub, real = (table(text, "Option") for text in printed)
+    # The rest has no effect here.
+    assert real.keys() - stub.keys() == {
+        *("model_config_name", "pinned_memory_pool_byte_size", "min_supported_compute_capability"),
+    }
+    assert stub == {name: value for name, value in real.items() if name in stub}
+
+
+@pytest.mark.rule("5.7-started")
+def test_services_are_named_when_they_are_there(printed: tuple[str, str]) -> None:
+    stub, real = (re.findall(r"Started (.*) at 127\.0\.0\.1:\d+", text) for text in printed)
+    assert stub == real
+    assert len(real) == 3
+
+
+@pytest.mark.rule("5.7-exit")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_no_failure(repository: Path, number: signal.Signals) -> None:
+    command = [str(environment().server), f"--model-repository={repository}"]
+    with started(repository) as process:
+        process.wait()
+        ports = [f"--{name}-port={url.rpartition(':')[2]}" for name, url in process.urls.items()]
+        code, _, _ = process.end(number)
+    # On the ports that the stub has left.
+    flags = ["--model-control-mode=explicit", "--exit-timeout-secs=1"]
+    with subprocess.Popen(
+        [*command, *ports, *flags],
+        env={**environment().variables(), "PYTHONUNBUFFERED": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        assert any("Started Metrics Service" in line for line in server.stderr)
+        os.kill(server.pid, number)
+        server.stderr.read()
+        assert server.wait(TIMEOUT) == code == 0
+
+
+@pytest.mark.rule("5.7-exit")
+def test_a_broken_model_is_a_failure_if_that_is_asked_for(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model-control-mode=explicit", "--load-model=none", "--exit-on-error=true"]
+    ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
+    code = main(["serve", str(repository), *flags, *ports])
+    assert native(f"--model-repository={repository}", *flags).returncode == code == 1
+    assert "none" in capsys.readouterr().err
