@@ -35,6 +35,12 @@ backend: "python"
 input { name: "IN" data_type: TYPE_STRING dims: [ 1 ] }
 output { name: "OUT" data_type: TYPE_STRING dims: [ 1 ] }
 """
+# The same as JSON.
+TOLD_CONFIG = {
+    "backend": "python",
+    "input": [{"name": "IN", "data_type": "TYPE_STRING", "dims": [1]}],
+    "output": [{"name": "OUT", "data_type": "TYPE_STRING", "dims": [1]}],
+}
 _NUMBER = """
 backend: "python"
 input { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] }
@@ -112,7 +118,7 @@ _PAIR_CODE = _one("""
 turned = np.array([text[::-1] for text in given(request, "S").ravel()], dtype=np.object_)
 return answer(Y=given(request, "X") * self.version, T=turned.reshape(given(request, "S").shape))
 """)
-_TOLD_CODE = _one("""
+TOLD_CODE = _one("""
 told = {
     "id": request.request_id(),
     "correlation": request.correlation_id(),
@@ -168,7 +174,7 @@ def write(repository: Path) -> None:
             "2/model.py": _PAIR_CODE,
         },
     )
-    write_models(repository, {"spare": _TOLD_CODE, "told": _TOLD_CODE, "waits": _WAITS_CODE}, _TEXT)
+    write_models(repository, {"spare": TOLD_CODE, "told": TOLD_CODE, "waits": _WAITS_CODE}, _TEXT)
     write_models(repository, {"same": _SAME_CODE}, _same())
     write_models(repository, {"counts": _COUNTS_CODE}, _COUNTS)
     write_models(repository, {"sums": _SUMS_CODE}, _SUMS)

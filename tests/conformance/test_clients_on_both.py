@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.http
 import tritonclient.http.aio
-from client_models import PAIR
+from client_models import PAIR, TOLD_CODE, TOLD_CONFIG
 from flavours import KINDS, Flavour, Flavours, tried
 from patience import wait_until
 from tritonclient._auth import BasicAuth
@@ -56,7 +58,7 @@ CALLS: dict[str, Calls] = {
         ("get_model_config", "spare"),
         ("load_model", "spare", {"config": '{"backend": "python", "max_batch_size": 3}'}),
         ("get_model_config", "spare"),
-        ("unload_model", "spare"),
+        ("unload_model", "spare", {"unload_dependents": True}),
         ("is_server_ready",),
         ("is_model_ready", "spare"),
     ],
@@ -148,19 +150,35 @@ def test_a_method_and_its_errors(flavours: Flavours, kind: Kind, calls: Calls) -
 
 def made(client: Flavour, method: str, *arguments: Any) -> Any:
     named = {}
-    if method == "load_model" and len(arguments) > 1:
+    if method in ("load_model", "unload_model") and len(arguments) > 1:
         named, arguments = arguments[1], arguments[:1]
     answer = client.tried(method, *arguments, **named)
-    if method == "unload_model" and answer is None:  # answers at once
-        wait_until(lambda: not unloading(client))
+    if method == "unload_model" and answer is None:  # until it has, the server is not ready
+        wait_until(lambda: bool(client.call("is_server_ready")))
     if method == "get_model_repository_index":
         rows = answer["models"] if isinstance(answer, dict) else answer
         return sorted(rows, key=lambda row: row["name"])
     return answer
 
 
-def unloading(client: Flavour) -> bool:
-    return "UNLOADING" in str(client.tried("get_model_repository_index"))
+@pytest.mark.rule("5.5-methods")
+@kinds
+def test_a_model_that_comes_with_the_request(flavours: Flavours, kind: Kind) -> None:
+    """All of it: the repository has none of that name."""
+
+    def body(client: Flavour) -> list[Any]:
+        files = {"file:1/model.py": TOLD_CODE.encode(), "file:1/more/text": b"\x00\xff"}
+        config = {**TOLD_CONFIG, "parameters": {"key": {"string_value": "é"}}}
+        return [
+            made(client, "load_model", "sent", {"config": json.dumps(config), "files": files}),
+            made(client, "get_model_metadata", "sent"),
+            made(client, "get_model_config", "sent"),
+            client.infer("sent", {"IN": np.array([b"hello"], dtype=np.object_)}),
+            made(client, "unload_model", "sent"),
+            made(client, "is_model_ready", "sent"),
+        ]
+
+    flavours.same(kind, body)
 
 
 @pytest.mark.rule("5.5-methods")
