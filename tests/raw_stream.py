@@ -23,7 +23,7 @@ class Told(NamedTuple):
     version: str
     id: str
     parameters: dict[str, Any]
-    outputs: list[tuple[str, str, list[int], list[float]]]
+    outputs: list[tuple[str, str, list[int], Any]]
 
 
 def request(
@@ -47,11 +47,16 @@ def told(message: Any) -> Told:
         for name, value in sorted(answer.parameters.items())
     }
     outputs = [
-        (output.name, output.datatype, list(output.shape), np.frombuffer(raw, np.float32).tolist())
+        (output.name, output.datatype, list(output.shape), values(output.datatype, raw))
         for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
     ]
     named = answer.model_name, answer.model_version, answer.id
     return Told(message.error_message, *named, parameters, outputs)
+
+
+def values(datatype: str, raw: bytes) -> Any:
+    """The numbers of an output; of anything else the bytes as they came."""
+    return np.frombuffer(raw, np.float32).tolist() if datatype == "FP32" else raw
 
 
 class Stream:

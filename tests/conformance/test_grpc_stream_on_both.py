@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from comparing import Engines
 from raw_stream import EMPTY, REFUSED, Stream, ask, by_id, request
 from stream_models import Signs, both_with_stream_models
+from tritonclient.utils import shared_memory
 
 from triton_stub import deviations
 from triton_stub.engines.engine import Engine
@@ -241,6 +243,39 @@ def test_answers_after_the_last_request(served: Engines, tmp_path: Path, model: 
             return stream.rest()
 
     assert len(served.same(body)[0]) == 1
+
+
+@pytest.mark.rule("5.3-outputs")
+@pytest.mark.parametrize("model", ["once", "many"])
+def test_classes_of_an_output(served: Engines, model: str) -> None:
+    asked = request(model, 6, **({"count": 3} if model == "many" else {}))
+    asked.outputs.add(name="OUT").parameters["classification"].int64_param = 1
+    messages, code, _ = same(served, asked)
+    assert (messages[0][5][0][1], code) == ("BYTES", "OK")
+
+
+@pytest.mark.rule("5.3-outputs")
+@pytest.mark.parametrize(("model", "room"), [("once", 4), ("many", 4), ("once", 2), ("many", 2)])
+def test_an_output_in_shared_memory(served: Engines, model: str, room: int) -> None:
+    def body(engine: Engine) -> Any:
+        name = f"stream_{engine.name}_{model}_{room}"
+        region = shared_memory.create_shared_memory_region(name, f"/{name}", 4)
+        asked = request(model, 6)
+        place = asked.outputs.add(name="OUT").parameters
+        place["shared_memory_region"].string_param = name
+        place["shared_memory_byte_size"].int64_param = room
+        with engine.client("grpc") as client:
+            client.register_system_shared_memory(name, f"/{name}", 4)
+            try:
+                told = ask(engine.grpc_url, asked)
+            finally:
+                client.unregister_system_shared_memory(name)
+        array = shared_memory.get_contents_as_numpy(region, np.float32, [1]).tolist()
+        shared_memory.destroy_shared_memory_region(region)
+        return told, array
+
+    (messages, *_), array = served.same(body)
+    assert (bool(messages[0][0]), array[0] > 0) == (room < 4, room == 4)
 
 
 @pytest.mark.rule("5.3-unload")
