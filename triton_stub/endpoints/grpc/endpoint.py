@@ -16,6 +16,7 @@ from triton_stub.endpoints.grpc.about import health
 from triton_stub.endpoints.grpc.codec import LARGEST_MESSAGE
 from triton_stub.endpoints.grpc.service import Service
 from triton_stub.endpoints.grpc.status import Refusals
+from triton_stub.endpoints.headers import ForwardedHeaders
 from triton_stub.errors import ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
@@ -42,7 +43,8 @@ class GrpcOptions:
     """How connections are kept, and whether inference answers are compressed.
 
     Names and defaults are those of tritonserver's options ``--grpc-…``; times in milliseconds.
-    0 as the age of a connection is without an end.
+    0 as the age of a connection is without an end. Headers of a client in whose name the pattern
+    is found become parameters of its requests.
     """
 
     keepalive_time: int = 7_200_000
@@ -54,6 +56,7 @@ class GrpcOptions:
     max_connection_age: int = 0
     max_connection_age_grace: int = 0
     infer_response_compression_level: Literal["none", "low", "medium", "high"] = "none"
+    header_forward_pattern: str = ""
 
     def for_channels(self) -> list[tuple[str, int]]:
         """As gRPC calls them."""
@@ -105,6 +108,7 @@ class GrpcEndpoint:
                 f"{self._options.infer_response_compression_level!r}",
                 StatusCode.INVALID_ARG,
             )
+        self._headers = ForwardedHeaders(self._options.header_forward_pattern)
         self._grpc: grpc.Server | None = None
         self._service: Service | None = None
         self._is_started = False
@@ -129,7 +133,7 @@ class GrpcEndpoint:
             options=self._options.for_channels(),
         )
         compression = _COMPRESSION[self._options.infer_response_compression_level]
-        service = self._service = Service(self._server, compression)
+        service = self._service = Service(self._server, compression, self._headers)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
         server.add_generic_rpc_handlers((health(self._server),))
         try:

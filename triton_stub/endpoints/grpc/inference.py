@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 
     from triton_stub.core.responses import Responses
+    from triton_stub.endpoints.headers import ForwardedHeaders
     from triton_stub.server import Server
 
 
@@ -31,9 +32,12 @@ STOPPING = "GRPC server is shutting down and has stopped accepting new requests.
 class Inference:
     """Requests to models that answer once."""
 
-    def __init__(self, server: Server, compression: grpc.Compression) -> None:
+    def __init__(
+        self, server: Server, compression: grpc.Compression, headers: ForwardedHeaders
+    ) -> None:
         self._server = server
         self._compression = compression
+        self._headers = headers
 
     def ModelInfer(  # noqa: N802 - the protocol's name
         self, request: ModelInferRequest, context: grpc.ServicerContext
@@ -50,7 +54,8 @@ class Inference:
                 "ModelInfer RPC doesn't support models with decoupled transaction policy",
                 StatusCode.UNSUPPORTED,
             )
-        asked, formats = codec.decode(request, self._server)
+        forwarded = self._headers.parameters(context.invocation_metadata())
+        asked, formats = codec.decode(request, self._server, forwarded)
         asked.trace = trace = tracer.sample(model.name)
         if trace is not None:
             trace.read(come, tracer.now())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from triton_stub.endpoints.grpc.about import About
@@ -18,6 +17,9 @@ from triton_stub.endpoints.grpc.settings import Settings
 from triton_stub.endpoints.grpc.stream import Streams
 
 if TYPE_CHECKING:
+    import grpc
+
+    from triton_stub.endpoints.headers import ForwardedHeaders
     from triton_stub.server import Server
 
 
@@ -30,11 +32,13 @@ class Service(
     Streams,
     service_pb2_grpc.GRPCInferenceServiceServicer,  # type: ignore[misc]  # grpc has no types
 ):
-    """Answers for a server; ``compression`` is that of inference answers."""
+    """Answers for a server; ``compression`` is that of inference answers.
+
+    ``headers`` are those of clients that become parameters of their requests.
+    """
 
     def __init__(
-        self, server: Server, compression: grpc.Compression = grpc.Compression.NoCompression
+        self, server: Server, compression: grpc.Compression, headers: ForwardedHeaders
     ) -> None:
-        self._server = server
-        self._compression = compression
-        Streams.__init__(self, server, compression)
+        Inference.__init__(self, server, compression, headers)
+        Streams.__init__(self, server, compression, headers)

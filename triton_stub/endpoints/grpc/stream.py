@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelStreamInferResponse
 
+    from triton_stub.endpoints.headers import ForwardedHeaders
     from triton_stub.server import Server
 
 # Metadata of a call that is to end with the first error of a model (since 24.08).
@@ -40,9 +41,12 @@ _ENDED = "Cancelling all calls"
 class Streams:
     """The streams of one port."""
 
-    def __init__(self, server: Server, compression: grpc.Compression) -> None:
+    def __init__(
+        self, server: Server, compression: grpc.Compression, headers: ForwardedHeaders
+    ) -> None:
         self._server = server
         self._compression = compression
+        self._headers = headers
         self._change = threading.Lock()
         self._open: set[_Stream] = set()
         self._closed = False
@@ -53,7 +57,7 @@ class Streams:
         """Answer the requests of one stream until the client has no more, or is gone."""
         if self._compression is not grpc.Compression.NoCompression:
             context.set_compression(self._compression)
-        stream = _Stream(self._server, context)
+        stream = _Stream(self._server, context, self._headers)
         with self._change:
             self._open.add(stream)
             closed = self._closed
@@ -77,9 +81,12 @@ class Streams:
 class _Stream:
     """One stream: a thread reads its requests, another one, gRPC's, sends the answers."""
 
-    def __init__(self, server: Server, context: grpc.ServicerContext) -> None:
+    def __init__(
+        self, server: Server, context: grpc.ServicerContext, headers: ForwardedHeaders
+    ) -> None:
         self._server = server
         self._context = context
+        self._headers = headers
         # For whom something has come; None says that the stream itself has changed.
         self._events: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
         metadata = tuple(context.invocation_metadata() or ())
@@ -161,7 +168,8 @@ class _Stream:
             raise InferenceError(STOPPING, StatusCode.UNAVAILABLE)
         version = codec.version(request.model_version)
         asked.decoupled = self._server.find(c_string(request.model_name), version).decoupled
-        decoded, formats = codec.decode(request, self._server)
+        forwarded = self._headers.parameters(self._context.invocation_metadata())
+        decoded, formats = codec.decode(request, self._server, forwarded)
         with self._change:
             if self._at_models[not asked.decoupled]:
                 raise _mixed(decoupled=asked.decoupled)
