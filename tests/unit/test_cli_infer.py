@@ -39,6 +39,10 @@ DECOUPLED = f"""{CONFIG}
 output [ {{ name: "TOLD" data_type: TYPE_STRING dims: [ 1 ] }} ]
 model_transaction_policy {{ decoupled: true }}
 """
+# Prints while it answers.
+LOUD = DOUBLE.replace(
+    "        if (array == -13)", "        print('loud')\n        if (array == -13)"
+)
 # Asks the model `model`.
 CALLER = (
     DOUBLE.replace("2 * array", "self.ask(array)")
@@ -63,6 +67,7 @@ def models(tmp_path_factory):
     write_model(repository, "batched", config=BATCHED)
     write_model(repository, "curious", CURIOUS, DECOUPLED)
     write_model(repository, "caller", CALLER)
+    write_model(repository, "loud", LOUD)
     write_model(repository, "broken", BROKEN)
     return repository
 
@@ -182,9 +187,8 @@ def test_a_model_that_is_broken(infer):
     assert code == 1
     assert "model 'broken' is not served:\n" in err
     assert "OSError: no weights" in err
-    assert err.endswith(
-        "broken did not load (models that are there: batched, broken, caller, curious, model)\n"
-    )
+    there = "batched, broken, caller, curious, loud, model"
+    assert err.endswith(f"broken did not load (models that are there: {there})\n")
 
 
 def test_a_model_that_needs_another_one(infer):
@@ -206,6 +210,12 @@ def test_versions(anywhere):
 def test_the_log_is_printed_if_asked_for(infer):
     assert "successfully loaded 'model'" in infer("model", "--verbose")[2]
     assert infer("model")[2] == ""
+
+
+def test_what_a_model_prints_is_no_answer(infer):
+    code, out, err = infer("loud", "--json")
+    assert (code, err) == (0, "loud\n")
+    assert len(answers(out)) == 1
 
 
 def test_a_server_that_is_not_there(capsys):

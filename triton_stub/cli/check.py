@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from triton_stub.errors import InferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TextIO
 
     from triton_stub.core.request import InferenceResponse
     from triton_stub.server import Server
@@ -86,11 +88,13 @@ def run(arguments: Any) -> int:
         response_timeout=arguments.response_timeout_secs,
         echo_log=sys.stderr if arguments.verbose else None,
     )
-    with targets.started(server):
-        return _check(server, inputs, arguments)
+    out = sys.stdout
+    # What models print is no result.
+    with contextlib.redirect_stdout(sys.stderr), targets.started(server):
+        return _check(server, inputs, arguments, out)
 
 
-def _check(server: Server, inputs: Mapping[str, str], arguments: Any) -> int:
+def _check(server: Server, inputs: Mapping[str, str], arguments: Any, out: TextIO) -> int:
     rows: list[tuple[str, str, str, str]] = []
     problems: list[str] = []
     for state in server.index(only_ready=True):
@@ -104,7 +108,7 @@ def _check(server: Server, inputs: Mapping[str, str], arguments: Any) -> int:
         seconds = time.perf_counter() - start
         rows.append((state.name, state.version, verdict, f"{1000 * seconds:.1f} ms"))
     rows += [(name, "-", "NOT LOADED", "") for name in server.load_errors]
-    print(table(("Model", "Version", "Check", "Time"), sorted(rows)), flush=True)
+    print(table(("Model", "Version", "Check", "Time"), sorted(rows)), file=out, flush=True)
     explanation.print_failures(server.load_errors)
     for problem in problems:
         print(f"\n{problem}", file=sys.stderr, flush=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from triton_stub.errors import InferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TextIO
 
     from triton_stub.core.result import Result
 
@@ -98,7 +101,9 @@ def run(arguments: Any) -> int:
         )
     if arguments.batch_size is not None and arguments.batch_size < 1:
         arguments.parser.error(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
-    with targets.target(arguments) as target:
+    out = sys.stdout
+    # What models print is no answer.
+    with contextlib.redirect_stdout(sys.stderr), targets.target(arguments) as target:
         config = read_config(target.config(arguments.model, arguments.model_version))
         inputs = tensors.request(
             config,
@@ -117,33 +122,35 @@ def run(arguments: Any) -> int:
             sequence_start=arguments.sequence_start,
             sequence_end=arguments.sequence_end,
         )
-        failed = _print(responses, start, as_json=arguments.json)
+        failed = _print(responses, start, out, as_json=arguments.json)
     return int(failed)
 
 
-def _print(responses: Iterable[Result | InferenceError], start: float, *, as_json: bool) -> bool:
+def _print(
+    responses: Iterable[Result | InferenceError], start: float, out: TextIO, *, as_json: bool
+) -> bool:
     """Show each response as it comes; True if one was an error."""
     from triton_stub.cli import answers
 
     failed, number = False, 0
     for number, response in enumerate(responses, 1):
-        seconds = time.perf_counter() - start
+        milliseconds = 1000 * (time.perf_counter() - start)
         if isinstance(response, InferenceError):
             failed = True
-            text = json.dumps({"error": response.message}) if as_json else ""
-            print(text or f"response {number}, an error: {response.message}", flush=True)
+            text = f"response {number}, an error: {response.message}"
+            if as_json:
+                text = json.dumps({"error": response.message})
         elif as_json:
-            print(answers.for_programs(response), flush=True)
+            text = answers.for_programs(response)
         else:
-            print(
+            text = (
                 f"response {number} of model '{response.model_name}' version "
-                f"{response.model_version} after {1000 * seconds:.1f} ms",
-                answers.for_people(response),
-                sep="\n",
-                flush=True,
+                f"{response.model_version} after {milliseconds:.1f} ms\n"
+                f"{answers.for_people(response)}"
             )
+        print(text, file=out, flush=True)
     if not number and not as_json:
-        print("no response: the model has ended the request without one")
+        print("no response: the model has ended the request without one", file=out)
     return failed
 
 
