@@ -61,12 +61,12 @@ def responses(
                 timeout=request_timeout or None,
                 parameters=parameters or None,
             )
-        except InferenceServerException as error:
+        except InferenceServerException as refused:
             client.stop_stream()  # if the call has failed, its error is there afterwards
             if not arrived.empty():
                 raise _lost(url, arrived.get()[1]) from None
             # The client itself refuses, a reserved name say.
-            yield InferenceError(error.message(), StatusCode.INVALID_ARG)
+            yield InferenceError(refused.message(), StatusCode.INVALID_ARG)
             return
 
         def end() -> None:
