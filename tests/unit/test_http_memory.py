@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import queue
 from collections.abc import Iterator
 from multiprocessing import shared_memory
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from patience import wait_until
+from patience import PATIENCE, wait_until
 from test_http_endpoint import MODEL, ask, error, write_model
 from tritonclient.utils import InferenceServerException
 
@@ -90,6 +91,23 @@ def test_a_region_is_in_use_no_longer_than_its_request(
             wait_until(lambda: server.shared_memory.status() == [])
         finally:
             gc.enable()
+
+
+def test_a_region_is_in_use_no_longer_than_its_request_of_a_stream(
+    repository: Path, key: str
+) -> None:
+    """The stream goes on."""
+    answers: queue.Queue[Any] = queue.Queue()
+    with triton_stub.Server(repository) as server, server.client("grpc") as client:
+        client.register_system_shared_memory("r", key, 64)
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        tensor = tritonclient.grpc.InferInput("X", VALUES.shape, "FP32")
+        tensor.set_shared_memory("r", 16)
+        for model in ("fp32", "fails"):
+            client.async_stream_infer(model, [tensor])
+            answers.get(timeout=PATIENCE)
+        client.unregister_system_shared_memory("r")
+        wait_until(lambda: server.shared_memory.status() == [])
 
 
 def test_regions_end_with_the_server(repository: Path, key: str) -> None:

@@ -77,6 +77,8 @@ class Asked:
             self._since = time.monotonic()
             self.done = response.final
             message = self._answer(response)
+            if self.done:
+                self._formats = None  # with its regions of shared memory
             if strict and self.failure is not None:
                 return
             if message is not None:
