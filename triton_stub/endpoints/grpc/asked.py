@@ -101,7 +101,7 @@ class Asked:
             else:
                 return None
         except ServerError as error:
-            self.failure = error
+            self.failure = error.with_traceback(None)  # whose frames have regions in use
             message.error_message = _text(error)
             self._name(message)
         answer.parameters[_FINAL].bool_param = response.final
