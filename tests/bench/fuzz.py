@@ -97,6 +97,8 @@ class Target:
 
     def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
+        if line := self._process.stdout.readline():
+            print(f"the server's log has {json.loads(line)['log'] / 1e6:.1f} million characters")
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:

@@ -34,6 +34,7 @@ def main() -> None:
             flush=True,
         )
         sys.stdin.read()
+        print(json.dumps({"log": len(str(server.log()))}), flush=True)
 
 
 if __name__ == "__main__":

@@ -52,13 +52,15 @@ def mutated(draw: st.DrawFn, good: Any, most: int = 3) -> Any:
         parent, key = draw(st.sampled_from(list(_places(value)) or [(value, None)]))
         if key is None:
             return copy.deepcopy(draw(WRONG))
-        match draw(st.sampled_from(("replace", "remove", "double", "add"))):
+        match draw(st.sampled_from(("replace", "remove", "double", "many", "add"))):
             case "replace":
                 parent[key] = copy.deepcopy(draw(WRONG))
             case "remove":
                 del parent[key]
             case "double" if isinstance(parent, list):
                 parent.insert(key, copy.deepcopy(parent[key]))
+            case "many" if isinstance(parent, list):
+                parent[key:key] = [copy.deepcopy(parent[key])] * 300
             case "add" if isinstance(parent, dict):
                 parent[draw(TEXTS)] = copy.deepcopy(draw(WRONG))
     return value
