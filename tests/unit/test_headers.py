@@ -13,8 +13,8 @@ def test_no_pattern_forwards_nothing() -> None:
 
 
 def test_names_in_which_the_pattern_is_found() -> None:
-    headers = [("x-a", "1"), ("b", "2"), ("a-x-", "3"), ("x-a", "4"), ("x-c", b"\xe9\0rest")]
-    assert ForwardedHeaders("x-").parameters(headers) == {"x-a": "4", "a-x-": "3", "x-c": "\udce9"}
+    headers = [("x-a", "1"), ("b", "2"), ("a-X-", "3"), ("x-a", "4"), ("x-c", b"\xe9\0rest")]
+    assert ForwardedHeaders("x-").parameters(headers) == {"x-a": "4", "a-X-": "3", "x-c": "\udce9"}
 
 
 @pytest.mark.parametrize("name", ["sequence_id", "timeout", "headers", "triton_x"])

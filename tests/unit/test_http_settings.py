@@ -17,6 +17,7 @@ from triton_stub.core.log import Log, LogSettings
 from triton_stub.core.trace import TraceLevel
 from triton_stub.core.trace_settings import Tracer, TraceSettings
 from triton_stub.endpoints.http import settings
+from triton_stub.endpoints.serving import Serving
 from triton_stub.errors import ServerError
 from triton_stub.pb_utils.logger import LogLevel
 
@@ -136,9 +137,8 @@ def test_the_port_of_metrics(server: triton_stub.Server) -> None:
 
 def test_a_port_of_metrics_that_is_taken_leaves_no_other_open(server: triton_stub.Server) -> None:
     taken = server.serve(http_port=0).http_url.rpartition(":")[2]
-    lines = len(str(server.log()).splitlines())
+    serving = Serving(server, http_port=0, metrics_port=int(taken))
     with pytest.raises(ServerError, match="already in use"):
-        server.serve(http_port=0, metrics_port=int(taken))
-    opened = str(server.log()).splitlines()[lines]
+        serving.start()
     with pytest.raises(urllib3.exceptions.HTTPError), urllib3.PoolManager(retries=False) as pool:
-        pool.request("GET", f"http://{opened.rpartition(' ')[2][:-1]}/v2")
+        pool.request("GET", f"http://{serving.http_url}/v2")

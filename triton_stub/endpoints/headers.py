@@ -16,6 +16,9 @@ from triton_stub.pb_utils.casters import c_string
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+#: Where HTTP has them, in the state of a scope: with their names as the client writes them.
+AS_SENT = "triton_stub.headers"
+
 _RESERVED = {
     *("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"),
     "binary_data_output",
@@ -23,11 +26,14 @@ _RESERVED = {
 
 
 class ForwardedHeaders:
-    """Which headers are forwarded: those in whose name the pattern is found; ``""`` finds none."""
+    """Which headers are forwarded: those in whose name the pattern is found; ``""`` finds none.
+
+    Case does not matter to the pattern, but a parameter has its name as the client writes it.
+    """
 
     def __init__(self, pattern: str = "") -> None:
         try:
-            self._pattern = re.compile(pattern) if pattern else None
+            self._pattern = re.compile(pattern, re.IGNORECASE) if pattern else None
         except re.error as error:
             raise ServerError(
                 f"the pattern of headers to forward is no regular expression: {pattern!r}: {error}",

@@ -28,6 +28,7 @@ class Serving:
         metrics_port: int | None = None,
         grpc_options: GrpcOptions | None = None,
         http_max_input_size: int = 1 << 26,
+        http_header_forward_pattern: str = "",
     ) -> None:
         # Each protocol on first use: not everybody has the packages of both.
         self._http: HttpEndpoint | None = None
@@ -41,6 +42,7 @@ class Serving:
                 port=http_port,
                 metrics_port=metrics_port,
                 max_input_size=http_max_input_size,
+                header_forward_pattern=http_header_forward_pattern,
             )
         if grpc_port is not None:
             from triton_stub.endpoints.grpc.endpoint import GrpcEndpoint

@@ -26,6 +26,15 @@ def metadata(name: str) -> dict[str, Any]:
     return {"name": name, "version": IMITATED_VERSION, "extensions": list(EXTENSIONS)}
 
 
+def not_started() -> InferenceError:
+    """What a server says of itself that does not run."""
+    error = InferenceError("Server not started", StatusCode.INVALID_ARG)
+    error.add_note(
+        "it has not been started, or is stopped: use `with Server(...) as server`, or call start()"
+    )
+    return error
+
+
 def statistics(repository: Repository, name: str, version: int) -> dict[str, Any]:
     """Statistics of the versions of one model that serve, or without a name of all models.
 

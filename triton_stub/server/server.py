@@ -328,12 +328,14 @@ class Server:
         host: str = "127.0.0.1",
         grpc_options: GrpcOptions | None = None,
         http_max_input_size: int = 1 << 26,
+        http_header_forward_pattern: str = "",
     ) -> Serving:
         """Open ports for KServe v2 over HTTP and gRPC, and for Prometheus to read the metrics.
 
         0 takes a free port, and None opens none; ``.http_url``, ``.grpc_url`` and ``.metrics_url``
         say which. They close with the server, or with their own ``stop()``. The size is how many
-        bytes of JSON or decompressed data a request over HTTP may have.
+        bytes of JSON or decompressed data a request over HTTP may have. Headers in whose name the
+        pattern is found become parameters of inference requests; ``grpc_options`` have their own.
         """
         self._check_live()
         return self._ports.open(
@@ -343,6 +345,7 @@ class Server:
             metrics_port=metrics_port,
             grpc_options=grpc_options,
             http_max_input_size=http_max_input_size,
+            http_header_forward_pattern=http_header_forward_pattern,
         )
 
     @property
@@ -382,12 +385,7 @@ class Server:
 
     def _check_started(self) -> None:
         if not self._started:
-            error = InferenceError("Server not started", StatusCode.INVALID_ARG)
-            error.add_note(
-                "it has not been started, or is stopped: use `with Server(...) as server`, or call "
-                "start()"
-            )
-            raise error
+            raise about.not_started()
 
     def _check_live(self) -> None:
         self._check_started()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 
+from triton_stub.endpoints.headers import ForwardedHeaders
 from triton_stub.endpoints.http import answers, bodies, departure, inference
 from triton_stub.endpoints.http.about import About
 from triton_stub.endpoints.http.generation import Generation
@@ -33,11 +34,17 @@ class HttpApp:
 
     The server matches paths as they come, without decoding ``%``, and so does this.
     ``max_input_size`` is how many bytes of JSON a request may have, and so on: see ``bodies``.
+    Headers in whose name the pattern is found become parameters of inference requests.
     """
 
-    def __init__(self, server: Server, max_input_size: int = bodies.MAX_INPUT_SIZE) -> None:
+    def __init__(
+        self,
+        server: Server,
+        max_input_size: int = bodies.MAX_INPUT_SIZE,
+        header_forward_pattern: str = "",
+    ) -> None:
         self._server = server
-        requests = Inference(server, max_input_size)
+        requests = Inference(server, max_input_size, ForwardedHeaders(header_forward_pattern))
         parts = (
             *(Generation(server, max_input_size), About(server), ModelRepository(server)),
             *(Settings(server), Memory(server)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from triton_stub.endpoints.headers import AS_SENT
 from triton_stub.endpoints.http.departure import DEPARTURE, Departure
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Connection(HttpToolsProtocol):
         self._departure = Departure(self._hang_up)
         self._deaf = False
         self._goes_on = False
+        self._headers_as_sent: list[tuple[bytes, bytes]] = []
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio; nothing can be answered any more."""
@@ -64,6 +66,7 @@ class Connection(HttpToolsProtocol):
             return
         super().on_message_begin()
         self.scope["state"][DEPARTURE] = self._departure
+        self.scope["state"][AS_SENT] = self._headers_as_sent = []
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser."""
@@ -74,6 +77,7 @@ class Connection(HttpToolsProtocol):
         """Called by the parser."""
         if not self._goes_on:
             super().on_header(name, value)
+            self._headers_as_sent.append((name, value))
             # The server says "go on" whatever the client expects.
             self.expect_100_continue |= name.lower() == b"expect"
 

@@ -41,7 +41,8 @@ class HttpEndpoint:
 
     Port 0 takes a free one, and None opens none; ``http_url`` and ``metrics_url`` say which.
     ``max_input_size`` is how many bytes of JSON, of an input without JSON, or of what a
-    compressed body holds a request may have.
+    compressed body holds a request may have. Headers in whose name ``header_forward_pattern`` is
+    found become parameters of inference requests.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class HttpEndpoint:
         port: int | None = 0,
         metrics_port: int | None = None,
         max_input_size: int = bodies.MAX_INPUT_SIZE,
+        header_forward_pattern: str = "",
     ) -> None:
         if max_input_size <= 0:
             raise ServerError(
@@ -59,7 +61,11 @@ class HttpEndpoint:
                 StatusCode.INVALID_ARG,
             )
         self._log = server.log()
-        self._http = None if port is None else _Port(HttpApp(server, max_input_size), host, port)
+        self._http = (
+            None
+            if port is None
+            else _Port(HttpApp(server, max_input_size, header_forward_pattern), host, port)
+        )
         self._metrics = (
             None if metrics_port is None else _Port(MetricsApp(server), host, metrics_port)
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from triton_stub.core.validation import BackendRefusedError
 from triton_stub.endpoints import numbers
+from triton_stub.endpoints.headers import AS_SENT, ForwardedHeaders
 from triton_stub.endpoints.http import (
     answers,
     bodies,
@@ -49,9 +50,10 @@ P = ParamSpec("P")
 class Inference:
     """Requests to models that answer once."""
 
-    def __init__(self, server: Server, max_input_size: int = bodies.MAX_INPUT_SIZE) -> None:
+    def __init__(self, server: Server, max_input_size: int, headers: ForwardedHeaders) -> None:
         self._server = server
         self._limit = max_input_size
+        self._headers = headers
 
     def routes(self) -> routing.Routes:
         """Which path asks for what."""
@@ -85,6 +87,7 @@ class Inference:
             else:
                 bodies.check_raw(len(body), self._limit)
                 asked, formats = raw.decode(body, model.config, version)
+            asked.parameters = {**asked.parameters, **self._forwarded(request)}
             asked.trace = trace
             responses = model.submit(asked)
         except BaseException as error:
@@ -97,6 +100,12 @@ class Inference:
         with departure.of(request).calls(responses.cancel):
             answer = await responses.result_async()
         return await _encoded(request, answer, formats, model)
+
+    def _forwarded(self, request: Request) -> dict[str, str]:
+        sent = request.scope.get("state", {}).get(AS_SENT, ())
+        return self._headers.parameters(
+            (name.decode("utf-8", "surrogateescape"), value) for name, value in sent
+        )
 
     async def _decompressed(self, request: Request, body: bytes) -> bytes:
         encoding = compression.requested(request.headers.get("content-encoding"))
