@@ -51,7 +51,9 @@ def from_json(text: str) -> Any:
     return message
 
 
-def poll(model_directory: Path, *, strict: bool = False, override: str = "", name: str = "") -> Any:
+def poll(
+    model_directory: Path, *, strict: bool = False, override: str | None = None, name: str = ""
+) -> Any:
     """A model's configuration as the server has it before it tries to load the model.
 
     That is ``config.pbtxt``, which may be missing unless ``strict``, or the JSON ``override``;
@@ -60,9 +62,9 @@ def poll(model_directory: Path, *, strict: bool = False, override: str = "", nam
     not like its directory. ConfigError, with the path of the file.
     """
     path = model_directory / CONFIG_FILENAME
-    message = None if override else _read(path, may_be_missing=not strict)
+    message: Any = _read(path, may_be_missing=not strict) if override is None else None
     try:
-        if message is None:
+        if override is not None:
             message = from_json(override)
         find_backend(message, model_directory)
         normalize(message, name or model_directory.name)
@@ -73,7 +75,7 @@ def poll(model_directory: Path, *, strict: bool = False, override: str = "", nam
             message.name = name
         _check_name(message, name or model_directory.name)
     except ConfigError as error:
-        where = "Invalid config override" if override else str(path)
+        where = str(path) if override is None else "Invalid config override"
         raise ConfigError(f"{where}: {error.message}", error.code) from None
     return message
 

@@ -94,7 +94,7 @@ class Folders:
             mapped = {folder for _, folder in self._mapped.values()}
             places = [path / name for path in self.paths if path / name not in mapped]
         # "." would be the repository itself.
-        found = [path for path in places if path.is_dir() and path not in self.paths]
+        found = [path for path in places if _is_folder(path) and path not in self.paths]
         if not found:
             there = ", ".join(sorted(self.readable()[0]))
             raise LoadError(
@@ -131,3 +131,11 @@ def ambiguous(name: str, paths: Iterable[Path]) -> LoadError:
         StatusCode.INVALID_ARG,
         told="not unique across all model repositories",
     )
+
+
+def _is_folder(path: Path) -> bool:
+    """Whatever the name is: one that no file can have is none of a folder."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -81,7 +81,7 @@ def read(
     """
     times = ModelTimes.of(directory)
     override = _override(parameters)
-    if override:
+    if override is not None:
         times = times.configured_now()
     elif known is not None and times.newest() <= known.newest():
         return None
@@ -121,8 +121,8 @@ def written(name: str, parameters: LoadParameters, *, strict: bool) -> ModelSour
     return source
 
 
-def _override(parameters: LoadParameters) -> str:
-    """The configuration that comes with the request, as JSON; "" if none does."""
+def _override(parameters: LoadParameters) -> str | None:
+    """The configuration that comes with the request, as JSON; None if none does."""
     for name, value in parameters.items():
         if type(value) not in _TYPES:
             raise TypeError(
@@ -135,13 +135,14 @@ def _override(parameters: LoadParameters) -> str:
             raise ConfigError(
                 f"Unrecognized load parameter '{name}' with type '{_TYPES[type(value)]}'"
             )
-    return ""
+    return None
 
 
 def _write(directory: Path, key: str, content: object) -> None:
     # A path that begins with a slash is meant to be below the directory, too.
-    path = Path(os.path.normpath(f"{directory}/{key.removeprefix(_FILE)}"))
-    if not path.is_relative_to(directory):
+    relative = os.path.normpath(key.removeprefix(_FILE).lstrip("/"))
+    path = Path(os.path.normpath(directory / relative))
+    if relative.split("/")[0] == "..":  # also if it comes back
         raise ConfigError(
             f"Invalid file parameter '{key}' with normalized path '{path}' must stay within model "
             "directory."

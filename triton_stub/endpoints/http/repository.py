@@ -89,8 +89,10 @@ class ModelRepository:
 
     def _unloading(self, model: str, asked: Any) -> Callable[[], object]:
         parameters = asked[_PARAMETERS] if documents.has(asked, _PARAMETERS) else None
-        dependents = documents.optional(
-            parameters, "unload_dependents", documents.as_bool, default=False
+        # What is no bool is an error of which the server then loses sight.
+        dependents = (
+            documents.has(parameters, "unload_dependents")
+            and parameters["unload_dependents"] is True
         )
         return lambda: self._server.unload(model, unload_dependents=dependents)
 
