@@ -6,10 +6,12 @@ import signal
 import urllib.error
 import urllib.request
 
+import numpy as np
 import pytest
 from cli_process import FREE_PORTS, TIMEOUT, infer, serve
-from model_files import BROKEN, CONFIG, write_model
-from tritonclient.grpc import InferenceServerClient
+from model_files import BROKEN, CONFIG, DOUBLE, write_model
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
 from triton_stub.cli import main
 
@@ -139,6 +141,33 @@ def test_each_protocol_at_an_address_of_its_own(tmp_path, serve):
     assert infer(process.url()) == [2]
     hosts = {name: url.partition(":")[0] for name, url in process.urls.items()}
     assert hosts == {"http": "127.0.0.2", "grpc": "127.0.0.1", "metrics": "127.0.0.1"}
+    process.end(signal.SIGTERM)
+
+
+def test_headers_become_parameters(tmp_path, serve):
+    """As parameters of the request, whatever the protocol; of a name in any case of letters."""
+    code = DOUBLE.replace(
+        'return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", 2 * array)])',
+        "return pb_utils.InferenceResponse(error=pb_utils.TritonError(request.parameters()))",
+    )
+    write_model(tmp_path, code=code)
+    flags = [f"--{name}-header-forward-pattern=^X-(a|b)$" for name in ("http", "grpc")]
+    process = serve(tmp_path, *flags)
+    url = f"{process.url()}/v2/models/model/infer"
+    body = {"inputs": [{"name": "IN", "datatype": "FP32", "shape": [1], "data": [1]}]}
+    headers = {"X-A": "1", "x-c": "3", "x-b": "2"}
+    asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(asked):
+        pass
+    with caught.value as answer:
+        told = json.loads(json.load(answer)["error"])
+    assert {name.lower(): value for name, value in told.items()} == {"x-a": "1", "x-b": "2"}
+    given = InferInput("IN", [1], "FP32").set_data_from_numpy(np.ones(1, np.float32))
+    small = {name.lower(): value for name, value in headers.items()}
+    client = InferenceServerClient(process.urls["grpc"])
+    with client, pytest.raises(InferenceServerException) as refused:
+        client.infer("model", [given], headers=small)
+    assert json.loads(refused.value.message()) == {"x-a": "1", "x-b": "2"}
     process.end(signal.SIGTERM)
 
 

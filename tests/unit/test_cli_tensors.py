@@ -129,10 +129,11 @@ def test_files(tmp_path):
         ("BOOL", [1], "1", "1 cannot be BOOL without a loss"),
         ("FP32", [1], "true", "true cannot be FP32 without a loss"),
         ("FP32", [1], '"x"', '"x" cannot be FP32 without a loss'),
-        ("FP32", [1], "x", "input 'IN': 'x' is no value for FP32; expected random, a number"),
+        ("FP32", [1], "x", "input 'IN': \"x\" is no value for FP32; expected random, a number"),
         ("FP32", [-1], "random:2x", "random:2x: expected sizes, such as random:3x224x224"),
         ("FP32", [3], "random:2", "shape [2] does not fit; the model takes [3]"),
         ("FP32", [3], "nowhere.npy", "input 'IN': cannot read nowhere.npy: [Errno 2] No such file"),
+        ("FP32", [3], "[" * 100_000, "is no value for FP32"),
         ("FP32", [3], "@nowhere", "cannot read nowhere: [Errno 2]"),
         ("FP32", [3], f"@{__file__}", "can only be an element of a BYTES input, and this one is"),
     ],
@@ -141,6 +142,12 @@ def test_values_that_do_not_fit(datatype, dims, text, told):
     with pytest.raises(ValueError, match=r"^input 'IN'") as caught:
         one(datatype, dims, text)
     assert told in str(caught.value)
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "a.npy").touch()
+    with pytest.raises(ValueError, match=r"cannot read .*a\.npy: No data left in file"):
+        one("FP32", [1], f"{tmp_path}/a.npy")
 
 
 def test_shapes_that_a_model_with_batches_takes():

@@ -20,6 +20,7 @@ from triton_stub.cli import values
         (values.port, "0", 0),
         (values.port, "65535", 65535),
         (values.size, "4294967296", 2**32),
+        (values.pattern, "^x-", "^x-"),
         (values.seconds, "0", 0),
         (values.seconds, "0.25", 0.25),
         (values.cache_setting, "local,size=1=2", ("local", "size", "1=2")),
@@ -49,6 +50,12 @@ def test_what_they_mean(convert, text, value):
         (values.port, "-1", "expected 1 to 65535, or 0 for a free port; got -1"),
         (values.size, "0", "Error: --http-max-input-size must be greater than 0."),
         (values.size, "x", "Invalid option value. Got x"),
+        (
+            values.pattern,
+            "(",
+            "expected a regular expression, got (: missing ), unterminated "
+            "subpattern at position 0",
+        ),
         (values.seconds, "-1", "expected a number of seconds, 0 or more; got -1"),
         (values.seconds, "inf", "Invalid option value. Got inf"),
         (values.seconds, "nan", "Invalid option value. Got nan"),

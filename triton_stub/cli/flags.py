@@ -65,16 +65,6 @@ REFUSED: dict[str, tuple[bool | None, str]] = {
         False,
         "several servers on one port are not imitated; give each a port of its own",
     ),
-    "--http-header-forward-pattern": (
-        None,
-        "headers are not forwarded as parameters; send parameters in the request, or test with "
-        "the real server",
-    ),
-    "--grpc-header-forward-pattern": (
-        None,
-        "headers are not forwarded as parameters; send parameters in the request, or test with "
-        "the real server",
-    ),
     "--http-restricted-api": (
         None,
         "endpoints cannot be restricted here; leave it out and let nobody reach the port",

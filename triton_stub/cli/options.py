@@ -38,6 +38,7 @@ _OF_GRPC = {
     "http2-max-ping-strikes": values.integer,
     "max-connection-age": values.integer,
     "max-connection-age-grace": values.integer,
+    "header-forward-pattern": values.pattern,
 }
 # Deprecated flag → mode and setting of --trace-config.
 _OLD_TRACE_FLAGS = {
@@ -131,6 +132,10 @@ def _add_ports(parser: Parser) -> None:
     parser.value(
         ports, "--http-max-input-size", values.size, default=1 << 26, metavar="BYTES",
         help="of a request, also when it is decompressed (default: 67108864)",
+    )  # fmt: skip
+    parser.value(
+        ports, "--http-header-forward-pattern", values.pattern, default="", metavar="REGEX",
+        help="headers of such names become parameters of requests; there is a --grpc-… as well",
     )  # fmt: skip
     for name, convert in _OF_GRPC.items():
         parser.value(ports, f"--grpc-{name}", convert, help=argparse.SUPPRESS)

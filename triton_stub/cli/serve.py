@@ -105,7 +105,10 @@ def _open(server: Server, arguments: Any) -> dict[str, str]:
 
             given["grpc_options"] = GrpcOptions(**tuning)
         endpoint = server.serve(
-            host=address, http_max_input_size=arguments.http_max_input_size, **given
+            host=address,
+            http_max_input_size=arguments.http_max_input_size,
+            http_header_forward_pattern=arguments.http_header_forward_pattern,
+            **given,
         )
         urls |= {name: getattr(endpoint, f"{name}_url") for name in of_address}
     return {service: urls[name] for name, service in _SERVICES.items() if name in urls}

@@ -163,10 +163,10 @@ class _Read:
             return text
         try:
             return json.loads(text if text[:1] in ("[", '"') or "," not in text else f"[{text}]")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(
-                f"input '{self.name}': {text!r} is no value for {self.datatype.name}; expected "
-                "random, a number, 1,2,3, JSON, or a file (.npy, .json)"
+                f"input '{self.name}': {_shortened(text)} is no value for {self.datatype.name}; "
+                "expected random, a number, 1,2,3, JSON, or a file (.npy, .json)"
             ) from None
 
     def _content(self, path: Path) -> Any:
@@ -176,7 +176,7 @@ class _Read:
             if path.suffix == ".json":
                 return json.loads(path.read_text(encoding="utf-8"))
             content = path.read_bytes()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, RecursionError) as error:
             raise ValueError(f"input '{self.name}': cannot read {path}: {error}") from None
         if self.datatype is BYTES:
             return content

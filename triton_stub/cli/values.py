@@ -88,6 +88,15 @@ def choice(flag: str, *words: str, fold: bool = True) -> Callable[[str], str]:
     return chosen
 
 
+def pattern(text: str) -> str:
+    """A regular expression, for names of headers."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression, got {text}: {error}") from None
+    return text
+
+
 def cache_setting(text: str) -> tuple[str, str, str]:
     """``CACHE,SETTING=VALUE``: these three."""
     cache, comma, setting = text.partition(",")
