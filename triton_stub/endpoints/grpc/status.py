@@ -58,8 +58,6 @@ class Refusals(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             return _UNKNOWN
         if handler.request_streaming:
             return _of_stream(handler)
-        if handler.response_streaming:
-            return handler
 
         def answer(body: bytes, context: grpc.ServicerContext) -> Any:
             try:
@@ -67,9 +65,8 @@ class Refusals(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             except ServerError as error:
                 abort(context, error)
             except Exception as error:  # noqa: BLE001 - gRPC would tell standard error
-                if context.is_active():  # somebody listens yet
-                    self._log.note(LogLevel.ERROR, traceback.format_exc())
-                    abort(context, defect(error))
+                self._log.note(LogLevel.ERROR, traceback.format_exc())
+                abort(context, defect(error))
 
         return grpc.unary_unary_rpc_method_handler(
             answer, response_serializer=handler.response_serializer
