@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_process import Process
@@ -176,10 +178,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def printed(repository: Path) -> tuple[str, str]:
-    """What the stub and the real server print while they start."""
+def engine(repository: Path) -> Iterator[NativeEngine]:
     with NativeEngine(repository, options=FLAGS) as engine:
-        pass
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def printed(repository: Path, engine: NativeEngine) -> tuple[str, str]:
+    """What the stub and the real server print while they start."""
     with started(repository, *FLAGS) as process:
         process.wait()
         return process.end(signal.SIGTERM)[1], engine.log()
@@ -232,6 +238,35 @@ def test_services_are_named_when_they_are_there(printed: tuple[str, str]) -> Non
     stub, real = (re.findall(r"Started (.*) at 127\.0\.0\.1:\d+", text) for text in printed)
     assert stub == real
     assert len(real) == 3
+
+
+@pytest.mark.rule("5.7-infer")
+@pytest.mark.parametrize("given", ["IN=1,2.5", "IN=random:3", "IN=-14", "IN=-13", "IN=[[1]]"])
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_infer_asks_any_server(
+    repository: Path,
+    engine: NativeEngine,
+    protocol: str,
+    given: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What it prints is what it prints of a model in this process."""
+    url = engine.http_url if protocol == "http" else f"grpc://{engine.grpc_url}"
+    code = main(["infer", "good", given, "--json", f"--url={url}"])
+    real = capsys.readouterr()
+    own = ["--model-repository", str(repository)]
+    assert main(["infer", "good", given, "--json", *own]) == code
+    stub = capsys.readouterr()
+    # HTTP refuses what it cannot answer, a stream answers with an error.
+    assert told(stub) == told(real)
+
+
+def told(printed: Any) -> str:
+    text = printed.out or printed.err
+    with contextlib.suppress(ValueError):
+        answer = json.loads(text)
+        text = answer.get("error", text)
+    return text.removeprefix("triton-stub: ").strip()
 
 
 @pytest.mark.rule("5.7-exit")

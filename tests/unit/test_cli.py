@@ -61,6 +61,25 @@ def test_help_needs_no_numpy(command):
     assert out.splitlines()[-1] == "False"
 
 
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("uvicorn", ["serve", "models", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]),
+        ("urllib3", ["infer", "model", "--url=127.0.0.1:1"]),
+    ],
+)
+def test_a_package_that_is_missing_is_one_sentence_before_models_load(package, arguments):
+    program = (
+        f"import sys; sys.modules[{package!r}] = None; from triton_stub.cli import main\n"
+        f"sys.exit(main({arguments!r}))"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.endswith("pip install triton-stub[serve]\n")
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_as_a_module():
     command = [sys.executable, "-m", "triton_stub.cli", "fly"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS)

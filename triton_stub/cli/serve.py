@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import threading
@@ -46,8 +47,9 @@ def run(arguments: Any) -> int:
     ports.check(arguments)
     server = options.server_of(arguments)
     with contextlib.ExitStack() as closing:
-        quiet = closing.enter_context(open("/dev/null", "w")) if arguments.quiet else None  # noqa: PTH123
-        out = quiet or sys.stdout
+        out = sys.stdout
+        if arguments.quiet:
+            out = closing.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
         for note in arguments.notes:
             print(f"note: {note}", file=out, flush=True)
         progress = Progress(server.progress, out)

@@ -41,8 +41,14 @@ def target(arguments: Any) -> Iterator[Target]:
     elif arguments.url.startswith(_GRPC):
         yield OverGrpc(arguments.url.removeprefix(_GRPC), arguments.response_timeout_secs)
     else:
-        from triton_stub.engines.http import HttpEngine
-
+        try:
+            from triton_stub.engines.http import HttpEngine
+        except ModuleNotFoundError as error:
+            raise ServerError(
+                f"HTTP needs the package {error.name!r}, which is not installed: "
+                "pip install triton-stub[serve]",
+                StatusCode.UNAVAILABLE,
+            ) from error
         with HttpEngine(arguments.url, timeout=arguments.response_timeout_secs) as engine:
             yield OverHttp(engine)
 
