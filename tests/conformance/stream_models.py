@@ -135,6 +135,24 @@ class TritonPythonModel:
         self.sums[sequence] = value + (0 if start.item() else self.sums[sequence])
         return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", self.sums[sequence])])
 """
+# Answers by a sender: r and R are responses, e and E errors, of which those in capitals are final;
+# f is the final flag on its own.
+_SENDER = (
+    _HELP
+    + """
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            for kind in json.loads(request.parameters())["kinds"]:
+                if kind == "f":
+                    sender.send(flags=1)
+                else:
+                    response = failure("no", "INTERNAL") if kind in "eE" else output(array(request))
+                    sender.send(response, flags=int(kind in "RE"))
+"""
+)
 _DECOUPLED = CONFIG + "model_transaction_policy { decoupled: true }"
 _SEQUENCE = (
     CONFIG
@@ -166,7 +184,7 @@ def write_stream_models(folder: Path) -> None:
     """Write them all: ``once`` has three instances, ``slow`` one; ``steps`` is an ensemble."""
     threefold = CONFIG + "instance_group { kind: KIND_CPU count: 3 }"
     write_models(folder, {"once": _ONCE, "other": _ONCE}, threefold)
-    write_models(folder, {"slow": _ONCE})
+    write_models(folder, {"slow": _ONCE, "sender": _SENDER})
     write_models(folder, {"many": _MANY, "more": _MANY}, _DECOUPLED)
     write_models(folder, {"sums": _SUMS}, _SEQUENCE)
     write_models(folder, {"steps": {"1/none": "", "config.pbtxt": _STEP}})

@@ -23,6 +23,10 @@ from tritonclient.utils import InferenceServerException
 from triton_stub.engines.engine import Engine
 
 STRICT = {"triton_grpc_error": "true"}
+# 2.51 answers so as well, and then, now and then, uses what it has freed, and dies.
+discarded = pytest.mark.newer(
+    "26.04", "server src/grpc/stream_infer_handler.cc, StreamInferResponseComplete"
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +117,12 @@ def test_errors_do_not_end_the_stream(served: Engines) -> None:
 
 
 @pytest.mark.rule("5.3-client", "5.3-strict")
+@discarded
 def test_a_status(served: Engines) -> None:
-    def body(engine: Engine) -> Any:
-        with Client(engine, headers=STRICT) as client:
-            client.send("once", parameters={"error": "no", "code": "NOT_FOUND"})
-            told = client.next()
-            return told, client.rest()
-
-    assert served.same(body) == [["StatusCode.NOT_FOUND", "no"], []]
+    with Client(served.stub, headers=STRICT) as client:
+        client.send("once", parameters={"error": "no", "code": "NOT_FOUND"})
+        assert client.next() == ("StatusCode.NOT_FOUND", "no")
+        assert client.rest() == []
 
 
 @pytest.mark.rule("5.3-client", "5.3-sequences")
@@ -241,6 +243,7 @@ def test_a_decoupled_model_for_asyncio(served: Engines) -> None:
 
 
 @pytest.mark.rule("5.3-client", "5.3-strict")
+@discarded
 def test_a_status_for_asyncio(served: Engines) -> None:
     requests = [asked("once", parameters={"error": "no", "code": "UNAVAILABLE"})]
 
@@ -253,7 +256,7 @@ def test_a_status_for_asyncio(served: Engines) -> None:
         except grpc.RpcError as error:
             return str(error.code()), error.details()
 
-    assert served.same(lambda engine: run_aio(engine, program)) == ["StatusCode.UNAVAILABLE", "no"]
+    assert run_aio(served.stub, program) == ("StatusCode.UNAVAILABLE", "no")
 
 
 @pytest.mark.rule("5.3-client", "5.3-cancel")

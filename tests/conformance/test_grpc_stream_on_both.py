@@ -245,6 +245,14 @@ def test_answers_after_the_last_request(served: Engines, tmp_path: Path, model: 
     assert len(served.same(body)[0]) == 1
 
 
+@pytest.mark.rule("5.3-sender")
+@pytest.mark.parametrize("kinds", ["R", "E", "rf", "ef", "rR", "eR", "rE", "rrf"])
+def test_a_model_that_answers_once_by_a_sender(served: Engines, kinds: str) -> None:
+    messages, *_ = same(served, request("sender", kinds=kinds), request("once"))
+    told = [(bool(message[0]), message[4]["triton_final_response"]) for message in messages]
+    assert told == [(kinds[0] in "eE", kinds[0] in "RE"), (False, True)]
+
+
 @pytest.mark.rule("5.3-outputs")
 @pytest.mark.parametrize("model", ["once", "many"])
 def test_classes_of_an_output(served: Engines, model: str) -> None:

@@ -212,15 +212,33 @@ def test_a_sender_that_is_lost(server: triton_stub.Server) -> None:
     assert (deviations.NO_ANSWER.server in error, code) == (True, "OK")
 
 
-def test_a_defect_is_told(server: triton_stub.Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(*_: Any) -> Any:
-        raise RuntimeError("oops")
+def fails(*_: Any) -> Any:
+    raise RuntimeError("oops")
 
-    monkeypatch.setattr(codec, "decode", decode)
-    ((error, *_),), code, _ = ask(server.grpc_url, request("once"))
-    assert code == "OK"
-    assert "RuntimeError: oops. This is a defect of triton_stub" in error
+
+def test_a_defect_in_a_request_is_told(
+    server: triton_stub.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Stream(server.grpc_url) as stream:
+        with monkeypatch.context() as patched:
+            patched.setattr(codec, "decode", fails)
+            stream.send(request("once"))
+            told = stream.next()
+        stream.send(request("once"))
+        assert stream.next().error == ""
+    assert "RuntimeError: oops. This is a defect of triton_stub" in told.error
     assert "Traceback" in str(server.log())
+
+
+def test_a_defect_in_an_answer_ends_the_stream(
+    server: triton_stub.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "encode", fails)
+    messages, code, text = ask(server.grpc_url, request("once"))
+    assert (messages, code) == ([], "INTERNAL")
+    assert "RuntimeError: oops. This is a defect of triton_stub" in text
+    assert "Traceback" in str(server.log())
+    no_reader()
 
 
 @pytest.mark.parametrize("level", ["low", "medium", "high"])

@@ -127,6 +127,9 @@ class Asked:
 
     def forsake(self, *, cancel: bool) -> None:
         """Keep nothing of what is still to come; tell the model so, if it is to be cancelled."""
+        trace, self.trace = self.trace, None
+        if trace is not None:
+            trace.done()
         responses = self.responses
         if responses is None:
             return

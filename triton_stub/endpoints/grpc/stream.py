@@ -114,6 +114,9 @@ class _Stream:
         except ServerError as error:
             is_failed = True
             abort(self._context, error)
+        except Exception as error:  # noqa: BLE001 - gRPC would tell standard error
+            self._server.log().note(LogLevel.ERROR, traceback.format_exc())
+            abort(self._context, defect(error))
         finally:
             # A stream that ends with an error lets its other requests go on, as the server does.
             self._end(cancel=not is_failed)
@@ -131,10 +134,10 @@ class _Stream:
         with self._change:
             self._is_left = True
             unfinished, self._unfinished = self._unfinished, set()
+        if self._turns.current is not None:  # its message was not sent to the end
+            unfinished.add(self._turns.current)
         for asked in unfinished:
             asked.forsake(cancel=cancel)
-            if asked.trace is not None:
-                asked.trace.done()
 
     def _read(self, requests: Iterator[ModelInferRequest]) -> None:
         try:
