@@ -13,6 +13,7 @@ import tritonclient.utils.shared_memory as shm
 import urllib3
 from client_models import PAIR, VALUES, number
 from flavours import KINDS, Flavour, Flavours, seen, tried
+from patience import wait_until
 from tritonclient.http import InferenceServerClient, InferRequestedOutput
 
 from triton_stub.endpoints.clients import Kind
@@ -262,6 +263,12 @@ def test_bodies_that_a_client_makes_and_parses(flavours: Flavours) -> None:
 # Shared memory
 
 
+def forgotten(client: Flavour, name: str) -> bool:
+    """Unregister; False as long as a request has it in use, which may be after its answer."""
+    told = client.tried("unregister_system_shared_memory", name)
+    return not (isinstance(told, dict) and "error" in told)
+
+
 @contextmanager
 def region(client: Flavour, size: int) -> Iterator[tuple[str, Any]]:
     """Registered with the server; its name, and tritonclient's handle."""
@@ -272,7 +279,7 @@ def region(client: Flavour, size: int) -> Iterator[tuple[str, Any]]:
         try:
             yield key, handle
         finally:
-            client.call("unregister_system_shared_memory", name)
+            wait_until(lambda: forgotten(client, name))
     finally:
         shm.destroy_shared_memory_region(handle)
 
