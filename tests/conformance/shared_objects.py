@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tritonclient.utils.shared_memory as shm
+from tritonclient.utils import InferenceServerException
 
 SIZE = 8192
 #: The real server must not be told of one object twice (see ``test_one_object_twice``).
@@ -40,3 +41,12 @@ def write(handle: Any, data: bytes = VALUES) -> None:
 def read(handle: Any, size: int = 64) -> bytes:
     """The first bytes of an object."""
     return bytes(shm.get_contents_as_numpy(handle, np.uint8, [size]).tobytes())
+
+
+def forgotten(unregister: Callable[[], Any]) -> bool:
+    """Unregister; False as long as a request has a region in use, which may be after its answer."""
+    try:
+        unregister()
+    except InferenceServerException:
+        return False
+    return True

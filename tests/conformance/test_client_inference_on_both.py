@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import urllib3
 from client_models import PAIR, VALUES, number
 from flavours import KINDS, Flavour, Flavours, seen, tried
 from patience import wait_until
+from shared_objects import forgotten
 from tritonclient.http import InferenceServerClient, InferRequestedOutput
 
 from triton_stub.endpoints.clients import Kind
@@ -263,12 +265,6 @@ def test_bodies_that_a_client_makes_and_parses(flavours: Flavours) -> None:
 # Shared memory
 
 
-def forgotten(client: Flavour, name: str) -> bool:
-    """Unregister; False as long as a request has it in use, which may be after its answer."""
-    told = client.tried("unregister_system_shared_memory", name)
-    return not (isinstance(told, dict) and "error" in told)
-
-
 @contextmanager
 def region(client: Flavour, size: int) -> Iterator[tuple[str, Any]]:
     """Registered with the server; its name, and tritonclient's handle."""
@@ -279,7 +275,8 @@ def region(client: Flavour, size: int) -> Iterator[tuple[str, Any]]:
         try:
             yield key, handle
         finally:
-            wait_until(lambda: forgotten(client, name))
+            unregister = partial(client.call, "unregister_system_shared_memory", name)
+            wait_until(lambda: forgotten(unregister))
     finally:
         shm.destroy_shared_memory_region(handle)
 

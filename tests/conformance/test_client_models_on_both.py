@@ -19,6 +19,7 @@ import tritonclient.http
 from broken_models import both_engines
 from comparing import Engines
 from patience import wait_until
+from shared_objects import forgotten
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor, shared_memory
 
@@ -187,15 +188,6 @@ def test_a_sequence_whose_text_the_model_is_told(both: Engines, protocol: str) -
     assert told == [20, 9, 12 + 1002]
 
 
-def forgotten(client: Client) -> bool:
-    """Unregister; False as long as a request has one in use, which may be after its answer."""
-    try:
-        client.real.unregister_system_shared_memory()
-    except InferenceServerException:
-        return False
-    return True
-
-
 @either
 @pytest.mark.rule("5.5-examples-memory")
 @pytest.mark.parametrize("model", ["simple", "simple_string"])
@@ -207,7 +199,6 @@ def test_tensors_in_shared_memory(both: Engines, protocol: str, model: str) -> N
     room = 256
 
     def body(client: Client) -> Any:
-        client.real.unregister_system_shared_memory()
         regions = [
             shared_memory.create_shared_memory_region(name, f"/triton_stub_{name}", room)
             for name in ("in", "out")
@@ -232,7 +223,7 @@ def test_tensors_in_shared_memory(both: Engines, protocol: str, model: str) -> N
             array_out = shared_memory.get_contents_as_numpy(regions[1], dtype, shape)
             return names, np.array(array_out)
         finally:
-            wait_until(lambda: forgotten(client))
+            wait_until(lambda: forgotten(client.real.unregister_system_shared_memory))
             for region in regions:
                 shared_memory.destroy_shared_memory_region(region)
 
