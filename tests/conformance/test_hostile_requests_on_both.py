@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import grpc
 import pytest
+from broken_models import both_engines, write_models
 from comparing import Engines
 from test_http_errors import GOOD, LENGTH, ask, document, infer, same, tensor
 from tritonclient.grpc import service_pb2
@@ -14,6 +16,17 @@ from triton_stub import deviations
 from triton_stub.engines.engine import Engine
 
 LONG = "1" * 5000
+MODEL = "class TritonPythonModel:\n    def execute(self, requests): ...\n"
+
+
+@pytest.fixture(scope="module")
+def loading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """Both servers with a model that clients may load."""
+    repository = tmp_path_factory.mktemp("repository")
+    write_models(repository, {"m": MODEL})
+    explicit = ["--model-control-mode=explicit"]
+    with both_engines(repository, options=explicit, model_control_mode="explicit") as engines:
+        yield engines
 
 
 @pytest.mark.rule("5.5-hostile-numbers")
@@ -145,6 +158,26 @@ def test_names_that_lead_elsewhere(both_urls: tuple[str, str], name: str) -> Non
     for rest in ("", "/config", "/infer", "/ready"):
         method = "POST" if rest == "/infer" else "GET"
         assert same(both_urls, method, path + rest, GOOD).status >= 400
+
+
+@pytest.mark.rule("5.5-hostile-configs")
+@pytest.mark.parametrize(
+    "config",
+    [
+        b'{\\"name\\":\\"\x80\\"}',
+        b'{\\"name\\":\\"\\\\ud800\\"}',
+        b"\xff",
+        nested(2000),
+        b"1" * 5000,
+        b'{\\"max_batch_size\\":' + b"1" * 5000 + b"}",
+    ],
+    ids=["no UTF-8 inside", "half a pair", "no UTF-8", "nested", "number", "long number"],
+)
+def test_configurations_that_are_none(loading: Engines, config: bytes) -> None:
+    urls = loading.stub.http_url, loading.native.http_url
+    body = b'{"parameters":{"config":"' + config + b'"}}'
+    answer = same(urls, "POST", "/v2/repository/models/m/load", body)
+    assert "failed to load 'm', failed to poll from model repository" in answer.document
 
 
 SERVICE = "/inference.GRPCInferenceService"

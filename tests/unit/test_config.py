@@ -529,6 +529,22 @@ def test_maps_and_messages_in_json():
     assert read.dynamic_batching.priority_queue_policy[3].max_queue_size == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "\\ud800"}',
+        '{"name": "\udcff"}',
+        '{"parameters": {"\udcff": {"string_value": "a"}}}',
+        '{"name": ' + "[" * 100_000,
+        '{"max_batch_size": ' + "1" * 5000 + "}",
+    ],
+    ids=["half a pair", "no UTF-8", "name that is no UTF-8", "nested", "long number"],
+)
+def test_json_that_is_no_text(text):
+    with pytest.raises(ConfigError, match="expected a model configuration as JSON; "):
+        config.from_json(text)
+
+
 # Completion
 
 

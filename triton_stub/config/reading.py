@@ -45,7 +45,9 @@ def from_json(text: str) -> Any:
     message = schema().ModelConfig()
     try:
         value = json.loads(text)
-    except ValueError as error:
+        # Half of a surrogate pair, as bytes that are no UTF-8 are, too, is no text.
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"expected a model configuration as JSON; {error}") from None
     fill(message, value)
     return message
