@@ -152,6 +152,15 @@ def test_your_own_model(pytester: pytest.Pytester, write_model: Callable[..., No
     result.assert_outcomes(passed=tests.count("def test_"))
 
 
+def test_an_application(pytester: pytest.Pytester, write_model: Callable[..., None]) -> None:
+    write_model("models/my_model", 4, input="IN", output="OUT", dims="[ 4 ]")
+    pytester.makeini("[pytest]\ntriton_repository = models")
+    (tests,) = (block for block in blocks("python") if "triton.client" in block)
+    pytester.makepyfile(tests)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=tests.count("def test_"))
+
+
 def test_which_requests_go_together(
     pytester: pytest.Pytester, write_model: Callable[..., None]
 ) -> None:
