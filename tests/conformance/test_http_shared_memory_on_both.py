@@ -1,13 +1,11 @@
-"""System shared memory over HTTP: regions, and tensors in them; CUDA regions where is no GPU."""
+"""System shared memory over HTTP: tensors in regions."""
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import threading
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import tritonclient.http
 import tritonclient.utils.shared_memory as shm
 from broken_models import both_engines, write_models
 from comparing import Engines
+from http_memory import SYSTEM, both, forgotten, infer, register, registered
 from patience import PATIENCE, wait_until
 from shared_objects import (
     BYTE_SIZE,
@@ -30,22 +29,19 @@ from shared_objects import (
     shared_objects,
     write,
 )
-from test_http_errors import Answer, ask, same
+from test_http_errors import Answer, ask
 
-SYSTEM, CUDA = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
 MODEL = """
 import time
 from pathlib import Path
-import numpy as np
 import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         return [self.answer(request) for request in requests]
     def answer(self, request):
         array = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
-        return pb_utils.InferenceResponse(self.outputs(request, array))
-    def outputs(self, request, array):
-        return [pb_utils.Tensor("OUT", array), pb_utils.Tensor("TWICE", array * 2)]
+        outputs = [pb_utils.Tensor("OUT", array), pb_utils.Tensor("TWICE", array * 2)]
+        return pb_utils.InferenceResponse(outputs)
 """
 # Says that it is there, and waits for a file that is named by the id.
 SLOW = MODEL.replace(
@@ -82,215 +78,6 @@ def urls(engines: Engines) -> tuple[str, str]:
 def memory() -> Iterator[Any]:
     with shared_objects() as handle:
         yield handle
-
-
-def forgotten(url: str) -> bool:
-    """Unregister all; False while a request that is answered still has a region in use."""
-    ask(url, "POST", f"{SYSTEM}/unregister")
-    return ask(url, "GET", f"{SYSTEM}/status").document == "[]"
-
-
-def both(urls: tuple[str, str], body: Callable[[str], Any]) -> Any:
-    """What a body returns that may register regions; they are gone afterwards."""
-
-    def clean(url: str) -> Any:
-        try:
-            return body(url)
-        finally:
-            wait_until(lambda: forgotten(url))
-
-    stub, native = map(clean, urls)
-    assert stub == native
-    return native
-
-
-def register(url: str, name: str = "r", *, of: str = SYSTEM, **body: Any) -> Answer:
-    return ask(url, "POST", f"{of}/region/{name}/register", json.dumps(body).encode())
-
-
-def registered(url: str, size: int = 64) -> None:
-    assert register(url, key=KEY, byte_size=size).status == 200
-
-
-# Registering
-
-
-ASKED = {
-    "status of all": ("GET", "/status"),
-    "status of none such": ("GET", "/region/r/status"),
-    "status by POST": ("POST", "/status"),
-    "status by PUT": ("PUT", "/region/r/status"),
-    "register by GET": ("GET", "/region/r/register"),
-    "register without a name": ("POST", "/register"),
-    "register without a body": ("POST", "/region/r/register"),
-    "unregister by GET": ("GET", "/unregister"),
-    "unregister all": ("POST", "/unregister"),
-    "unregister none such": ("POST", "/region/r/unregister"),
-    "no such action": ("POST", "/region/r/destroy"),
-    "no name between slashes": ("GET", "/region//status"),
-    "a name with a slash": ("GET", "/region/a/b/status"),
-    "a name in percent": ("GET", "/region/a%20b/status"),
-    "a slash at the end": ("GET", "/region/r/status/"),
-    "nothing": ("GET", ""),
-}
-
-
-@pytest.mark.rule("5.4-regions")
-@pytest.mark.parametrize("root", [SYSTEM, CUDA])
-@pytest.mark.parametrize(("method", "path"), ASKED.values(), ids=ASKED)
-def test_paths(urls: tuple[str, str], root: str, method: str, path: str) -> None:
-    same(urls, method, root + path)
-
-
-REGISTERED: dict[str, Any] = {
-    "whole": {"key": KEY, "byte_size": SIZE},
-    "a part": {"key": KEY, "byte_size": 1},
-    "a key without a slash": {"key": KEY[1:], "byte_size": 64},
-    "a key with slashes": {"key": f"//{KEY}", "byte_size": 64},
-    "a key up to a zero": {"key": f"{KEY}\0x", "byte_size": 64},
-    "more fields": {"key": KEY, "byte_size": 64, "name": "n", "x": [1]},
-    "a page later": {"key": KEY, "byte_size": 64, "offset": 4096},
-    "no key": {"byte_size": 64},
-    "no byte_size": {"key": KEY},
-    "key is a number": {"key": 1, "byte_size": 64},
-    "key is null": {"key": None, "byte_size": 64},
-    "byte_size is text": {"key": KEY, "byte_size": "64"},
-    "byte_size is negative": {"key": KEY, "byte_size": -1},
-    "byte_size is a float": {"key": KEY, "byte_size": 64.0},
-    "byte_size beyond 64 bits": {"key": KEY, "byte_size": 2**64},
-    "offset is text": {"key": KEY, "byte_size": 64, "offset": "0"},
-    "offset is null": {"key": KEY, "byte_size": 64, "offset": None},
-    "offset is wrong and byte_size is missing": {"key": KEY, "offset": -1},
-    "no such key": {"key": "/no_such_triton_stub", "byte_size": 64},
-    "a path up": {"key": f"..{KEY}", "byte_size": 64},
-    "a path up from the root": {"key": "/../etc/passwd", "byte_size": 64},
-    "a directory": {"key": "..", "byte_size": 64},
-    "a slash inside": {"key": "/a/b", "byte_size": 64},
-    "a slash behind": {"key": f"{KEY}/", "byte_size": 64},
-    "a key too long": {"key": "x" * 300, "byte_size": 64},
-    "no bytes": {"key": KEY, "byte_size": 0},
-    "a byte too many": {"key": KEY, "byte_size": SIZE + 1},
-    "behind the end": {"key": KEY, "byte_size": 1, "offset": SIZE},
-    "nothing behind the end": {"key": KEY, "byte_size": 0, "offset": SIZE},
-    "within a page": {"key": KEY, "byte_size": 64, "offset": 1},
-    "a sum beyond 64 bits": {"key": KEY, "byte_size": SIZE, "offset": 2**64 - 4096},
-    "a sum of 64 bits": {"key": KEY, "byte_size": 2**64 - 4096, "offset": 4096},
-    "a sum within a page": {"key": KEY, "byte_size": 2**64 - 1, "offset": 1},
-    "as large as can be": {"key": KEY, "byte_size": 2**64 - 1},
-    "a list": [],
-    "null": None,
-}
-
-
-@pytest.mark.rule("5.4-register")
-@pytest.mark.usefixtures("memory")
-@pytest.mark.parametrize("body", REGISTERED.values(), ids=REGISTERED)
-def test_register(urls: tuple[str, str], body: Any) -> None:
-    def registers(url: str) -> list[Answer]:
-        path = f"{SYSTEM}/region/r/"
-        return [
-            ask(url, "POST", f"{path}register", json.dumps(body).encode()),
-            ask(url, "GET", f"{path}status"),
-            ask(url, "GET", f"{SYSTEM}/status"),
-        ]
-
-    both(urls, registers)
-
-
-@pytest.mark.rule("5.4-register")
-@pytest.mark.parametrize(
-    "body",
-    [b"{", b'{"key":"\xff","byte_size":1}', b'{"key":"\xc3\xa9","byte_size":1}', b"\xff"],
-)
-def test_odd_bodies(urls: tuple[str, str], body: bytes) -> None:
-    assert same(urls, "POST", f"{SYSTEM}/region/r/register", body).status == 500
-
-
-@pytest.mark.rule("5.4-regions")
-@pytest.mark.usefixtures("memory")
-def test_several_regions(urls: tuple[str, str]) -> None:
-    def body(url: str) -> list[Answer]:
-        return [
-            register(url, "b", key=KEY, byte_size=64),
-            register(url, "B%20", key=OTHER, byte_size=32),
-            register(url, "b", key=OTHER, byte_size=32),
-            register(url, "b", key="/no_such_triton_stub", byte_size=32),
-            ask(url, "GET", f"{SYSTEM}/status"),
-            ask(url, "POST", f"{SYSTEM}/region/b/unregister", b"nonsense"),
-            ask(url, "POST", f"{SYSTEM}/region/b/unregister"),
-            ask(url, "GET", f"{SYSTEM}/status"),
-            ask(url, "GET", f"{SYSTEM}/region/b/status"),
-            register(url, "b", key=KEY, byte_size=16),
-            ask(url, "POST", f"{SYSTEM}/unregister"),
-            ask(url, "GET", f"{SYSTEM}/status"),
-        ]
-
-    assert "'offset': 0" in both(urls, body)[4].document
-
-
-HANDLE = b64encode(bytes(64)).decode()
-CUDA_BODIES: dict[str, Any] = {
-    "no handle": {},
-    "a list": [],
-    "the handle is a number": {"raw_handle": 5},
-    "the handle is text": {"raw_handle": "A"},
-    "no b64": {"raw_handle": {}},
-    "b64 is a number": {"raw_handle": {"b64": 5}},
-    "no byte_size": {"raw_handle": {"b64": HANDLE}},
-    "byte_size is text": {"raw_handle": {"b64": HANDLE}, "byte_size": "4"},
-    "no device": {"raw_handle": {"b64": HANDLE}, "byte_size": 4},
-    "a negative device": {"raw_handle": {"b64": HANDLE}, "byte_size": 4, "device_id": -1},
-    **{
-        text: {"raw_handle": {"b64": handle}, "byte_size": 4, "device_id": 0}
-        for text, handle in {
-            "a good handle": HANDLE,
-            "an empty handle": "",
-            "63 bytes": b64encode(bytes(63)).decode(),
-            "65 bytes": b64encode(bytes(65)).decode(),
-            "no padding": HANDLE.rstrip("="),
-            "padding inside": f"{HANDLE[:40]}={HANDLE[40:]}",
-            "letters of no alphabet": f"{HANDLE[:40]}!\n{HANDLE[40:]}",
-            "a letter too many": f"{HANDLE}A",
-        }.items()
-    },
-}
-
-
-@pytest.mark.rule("5.4-cuda")
-@pytest.mark.parametrize("body", CUDA_BODIES.values(), ids=CUDA_BODIES)
-def test_register_cuda(urls: tuple[str, str], body: Any) -> None:
-    path, text = f"{CUDA}/region/r/register", json.dumps(body).encode()
-    assert same(urls, "POST", path, text).status >= 400
-
-
-@pytest.mark.rule("5.4-cuda")
-@pytest.mark.usefixtures("memory")
-def test_a_region_is_not_of_the_other_kind(urls: tuple[str, str]) -> None:
-    def body(url: str) -> list[Answer]:
-        registered(url)
-        return [
-            ask(url, "GET", f"{CUDA}/status"),
-            ask(url, "GET", f"{CUDA}/region/r/status"),
-            ask(url, "POST", f"{CUDA}/region/r/unregister"),
-            ask(url, "POST", f"{CUDA}/unregister"),
-            register(url, of=CUDA, raw_handle={"b64": HANDLE}, byte_size=4, device_id=0),
-            ask(url, "GET", f"{SYSTEM}/status"),
-        ]
-
-    both(urls, body)
-
-
-# Tensors
-
-
-def infer(
-    url: str, tensor: dict[str, Any], *outputs: dict[str, Any], model: str = "echo", **fields: Any
-) -> Answer:
-    datatype = "BYTES" if model == "text" else "FP32"
-    document = {"inputs": [{"name": "IN", "datatype": datatype, "shape": [4], **tensor}], **fields}
-    if outputs:
-        document["outputs"] = [{"name": "OUT", **output} for output in outputs]
-    return ask(url, "POST", f"/v2/models/{model}/infer", json.dumps(document).encode())
 
 
 INPUTS: dict[str, dict[str, Any]] = {
@@ -485,36 +272,6 @@ def test_texts(urls: tuple[str, str], memory: Any, size: int, room: int) -> None
     both(urls, body)
 
 
-IN = b'{"name":"IN","datatype":"FP32","shape":[1],"data":[1]}'
-ODD_BYTES = {
-    "an id": b'{"id":"\xc3\xa9\xff","inputs":[%s]}' % IN,
-    "an id up to a zero": b'{"id":"a\\u0000b","inputs":[%s]}' % IN,
-    "an id of a pair": b'{"id":"\\ud83d\\ude00","inputs":[%s]}' % IN,
-    "an id of half a pair": b'{"id":"\\ud83d","inputs":[%s]}' % IN,
-    "an id beside what is refused": b'{"id":"\xff\xc3\xa9","inputs":[%s,%s]}' % (IN, IN),
-    "an input": b'{"inputs":[%s]}' % IN.replace(b"IN", b"I\xffN"),
-    "an input in UTF-8": b'{"inputs":[%s]}' % IN.replace(b"IN", b"IN\xc3\xa9"),
-    "an input up to a zero": b'{"inputs":[%s]}' % IN.replace(b"IN", b"IN\\u0000x"),
-    "a datatype": b'{"inputs":[%s]}' % IN.replace(b"FP32", b"FP\xff"),
-    "a datatype up to a zero": b'{"inputs":[%s]}' % IN.replace(b"FP32", b"FP32\\u0000x"),
-    "an output": b'{"inputs":[%s],"outputs":[{"name":"OUT\xff"}]}' % IN,
-    "an output up to a zero": b'{"inputs":[%s],"outputs":[{"name":"OUT\\u0000x"}]}' % IN,
-    "a region": (
-        b'{"inputs":[%s],"outputs":[{"name":"OUT","parameters":'
-        b'{"shared_memory_region":"\xff\xc3\xa9","shared_memory_byte_size":4}}]}' % IN
-    ),
-    "a parameter": b'{"inputs":[%s],"parameters":{"k\xff":"v\xff\xc3\xa9"}}' % IN,
-    "a parameter up to a zero": b'{"inputs":[%s],"parameters":{"k\\u0000x":1}}' % IN,
-    "a sequence": b'{"inputs":[%s],"parameters":{"sequence_id":"\xff\\u0000"}}' % IN,
-}
-
-
-@pytest.mark.rule("5.4-names")
-@pytest.mark.parametrize("body", ODD_BYTES.values(), ids=ODD_BYTES)
-def test_odd_bytes(urls: tuple[str, str], body: bytes) -> None:
-    same(urls, "POST", "/v2/models/echo/infer", body)
-
-
 @pytest.mark.rule("5.4-unregister")
 def test_a_region_that_is_gone(urls: tuple[str, str], memory: Any) -> None:
     """An object may be removed while it is registered; a region may not be used afterwards."""
@@ -532,7 +289,7 @@ def test_a_region_that_is_gone(urls: tuple[str, str], memory: Any) -> None:
 
 
 @pytest.mark.rule("5.4-client")
-def test_the_official_client(engines: Engines, memory: Any) -> None:
+def test_the_official_client(urls: tuple[str, str], memory: Any) -> None:
     def body(url: str) -> Any:
         with tritonclient.http.InferenceServerClient(url) as client:
             shm.set_shared_memory_region(memory, [np.array([5, 6, 7], np.float32)])
@@ -547,31 +304,10 @@ def test_the_official_client(engines: Engines, memory: Any) -> None:
             values = shm.get_contents_as_numpy(memory, np.float32, output["shape"], 100)
             return output, told, values.tolist(), client.get_cuda_shared_memory_status()
 
-    urls = engines.stub.http_url, engines.native.http_url
     assert both(urls, body)[2] == [10, 12, 14]
 
 
 # What is newer than the real server of this suite, or deviates
-
-
-@pytest.mark.rule("5.4-register")
-@pytest.mark.newer("25.08", "server src/common.cc, ValidateSharedMemoryKey")
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("", "cannot register shared memory region 'r' - invalid shm key ''"),
-        ("//", "cannot register shared memory region 'r' - invalid shm key '//'"),
-        (
-            "//triton_python_backend_shm_region_1",
-            "cannot register shared memory region 'r' with key "
-            "'//triton_python_backend_shm_region_1' as the key contains the reserved prefix "
-            "'triton_python_backend_shm_region_'",
-        ),
-    ],
-)
-def test_keys_that_are_not_for_clients(engines: Engines, key: str, text: str) -> None:
-    answer = register(engines.stub.http_url, key=key, byte_size=1)
-    assert answer == (400, "application/json", repr({"error": text}), b"")
 
 
 @pytest.mark.rule("5.4-regions")
@@ -624,10 +360,9 @@ def test_unregistered_while_in_use(
     go_on = tmp_path / "go on"
     answers: list[Answer] = []
     place = {"parameters": {REGION: "r", BYTE_SIZE: 16}}
-    data = {"data": [5, 6, 7, 8]}
 
     def asks() -> None:
-        asked = (place,) if used == "input" else (data, place)
+        asked = (place,) if used == "input" else ({"data": [5, 6, 7, 8]}, place)
         answers.append(infer(url, *asked, model="slow", id=str(go_on)))
 
     registered(url)
@@ -659,8 +394,7 @@ def test_an_object_that_shrinks(engines: Engines, memory: Any, used: str) -> Non
         os.truncate(f"/dev/shm{KEY}", 0)
         place = {"parameters": {REGION: "r", BYTE_SIZE: 16}}
         answer = infer(url, *((place,) if used == "input" else ({"data": [1, 2, 3, 4]}, place)))
-        assert answer.status == 400
-        assert "has shrunk to 0 bytes" in answer.document
+        assert (answer.status, "has shrunk to 0 bytes" in answer.document) == (400, True)
     finally:
         wait_until(lambda: forgotten(url))
     assert ask(url, "GET", "/v2/health/live").status == 200
