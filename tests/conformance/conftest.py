@@ -18,6 +18,7 @@ from comparing import Engines
 from flavours import Flavours
 from hypothesis import settings
 from results import UPDATE, Results
+from stream_models import both_with_stream_models
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine
@@ -103,3 +104,10 @@ def flavours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flavours]:
     """Clients of all kinds, and both engines with models of their own."""
     with clients_of_both(tmp_path_factory.mktemp("flavours")) as flavours:
         yield flavours
+
+
+@pytest.fixture(scope="session")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """Both engines with the models of ``stream_models``."""
+    with both_with_stream_models(tmp_path_factory.mktemp("streams")) as engines:
+        yield engines

@@ -181,10 +181,10 @@ _NUMBERS = itertools.count()
 
 
 def write_stream_models(folder: Path) -> None:
-    """Write them all: ``once`` has three instances, ``slow`` one; ``steps`` is an ensemble."""
+    """Write them all: ``once`` has three instances; ``steps`` is an ensemble."""
     threefold = CONFIG + "instance_group { kind: KIND_CPU count: 3 }"
-    write_models(folder, {"once": _ONCE, "other": _ONCE}, threefold)
-    write_models(folder, {"slow": _ONCE, "sender": _SENDER})
+    write_models(folder, {"once": _ONCE}, threefold)
+    write_models(folder, {"slow": _ONCE, "other": _ONCE, "sender": _SENDER})
     write_models(folder, {"many": _MANY, "more": _MANY}, _DECOUPLED)
     write_models(folder, {"sums": _SUMS}, _SEQUENCE)
     write_models(folder, {"steps": {"1/none": "", "config.pbtxt": _STEP}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -13,25 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probing import examples
 from raw_stream import EMPTY, REFUSED, ask, by_id, request
-from stream_models import MANY, ONCE, both_with_stream_models
+from stream_models import MANY, ONCE
 
 from triton_stub.engines.engine import Engine
 
 CODES = ("INTERNAL", "NOT_FOUND", "INVALID_ARG", "UNAVAILABLE")
 # What is refused because there is no such model counts as asked of one that answers once, and so
-# must not be on a stream to decoupled ones.
+# must not be on a stream to decoupled ones. Nor is anything refused that is asked of the ensemble,
+# or an error: after those the real server takes it to be at work for ever.
 OF_DECOUPLED = sorted(name for name in REFUSED if "model" not in name and "version" not in name)
 _SEQUENCES = itertools.count(1)
 
 versions = st.sampled_from(["", "1"])
 values = st.integers(-100, 100)
 compressions = st.sampled_from([grpc.Compression.NoCompression, grpc.Compression.Gzip])
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    with both_with_stream_models(tmp_path_factory.mktemp("streams")) as engines:
-        yield engines
 
 
 def refused(names: list[str], models: tuple[str, ...]) -> st.SearchStrategy[list[Any]]:
@@ -71,7 +65,7 @@ def asked_of_decoupled(draw: st.DrawFn) -> list[Any]:
         )
     )
     model = draw(st.sampled_from(MANY))
-    if model == "steps":  # the real server believes for ever that it is at work, after an error
+    if model == "steps":
         given.pop("error_at", None)
     return [request(model, draw(values), version=draw(versions), **given)]
 
@@ -80,7 +74,7 @@ once_programs = st.lists(
     asked_once() | sequence() | refused(sorted(REFUSED), ONCE), min_size=1, max_size=25
 )
 decoupled_programs = st.lists(
-    asked_of_decoupled() | refused(OF_DECOUPLED, MANY), min_size=1, max_size=25
+    asked_of_decoupled() | refused(OF_DECOUPLED, MANY[:2]), min_size=1, max_size=25
 )
 
 
@@ -96,10 +90,10 @@ def numbered(program: list[list[Any]]) -> list[Any]:
 @examples(30)
 @given(program=once_programs, compression=compressions)
 def test_models_that_answer_once(
-    served: Engines, program: list[list[Any]], compression: grpc.Compression
+    streams: Engines, program: list[list[Any]], compression: grpc.Compression
 ) -> None:
     messages = numbered(program)
-    answers, code, _ = served.same(
+    answers, code, _ = streams.same(
         lambda engine: ask(engine.grpc_url, *messages, compression=compression)
     )
     assert ([answer[3] for answer in answers], code) == ([each.id for each in messages], "OK")
@@ -109,7 +103,7 @@ def test_models_that_answer_once(
 @examples(30)
 @given(program=decoupled_programs, compression=compressions)
 def test_decoupled_models(
-    served: Engines, program: list[list[Any]], compression: grpc.Compression
+    streams: Engines, program: list[list[Any]], compression: grpc.Compression
 ) -> None:
     messages = numbered(program)
 
@@ -117,4 +111,4 @@ def test_decoupled_models(
         answers, *ending = ask(engine.grpc_url, *messages, compression=compression)
         return by_id(answers), ending
 
-    assert served.same(body)[1] == ["OK", ""]
+    assert streams.same(body)[1] == ["OK", ""]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 from comparing import Engines
 from patience import PATIENCE
-from stream_models import Signs, both_with_stream_models
+from stream_models import Signs
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
@@ -27,12 +27,6 @@ STRICT = {"triton_grpc_error": "true"}
 discarded = pytest.mark.newer(
     "26.04", "server src/grpc/stream_infer_handler.cc, StreamInferResponseComplete"
 )
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    with both_with_stream_models(tmp_path_factory.mktemp("streams")) as engines:
-        yield engines
 
 
 def sent(value: float = 1.0) -> list[InferInput]:
@@ -77,32 +71,32 @@ class Client(contextlib.ExitStack):
 
 
 @pytest.mark.rule("5.3-client", "5.3-order")
-def test_a_stream_of_requests(served: Engines) -> None:
+def test_a_stream_of_requests(streams: Engines) -> None:
     def body(engine: Engine) -> Any:
         with Client(engine) as client:
             for number in range(20):
                 client.send(["once", "other"][number % 2], number, request_id=str(number))
             return client.rest()
 
-    answers = served.same(body)
+    answers = streams.same(body)
     assert [answer[0] for answer in answers] == [str(number) for number in range(20)]
 
 
 @pytest.mark.rule("5.3-client", "5.3-empty-final")
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 4])
-def test_responses_of_a_decoupled_model(served: Engines, count: int, wanted: bool) -> None:
+def test_responses_of_a_decoupled_model(streams: Engines, count: int, wanted: bool) -> None:
     def body(engine: Engine) -> Any:
         with Client(engine) as client:
             given = {"count": count, "bare": True}
             client.send("many", enable_empty_final_response=wanted, parameters=given)
             return client.rest()
 
-    assert len(served.same(body)) == count + wanted
+    assert len(streams.same(body)) == count + wanted
 
 
 @pytest.mark.rule("5.3-client", "5.3-errors", "5.3-refused")
-def test_errors_do_not_end_the_stream(served: Engines) -> None:
+def test_errors_do_not_end_the_stream(streams: Engines) -> None:
     def body(engine: Engine) -> Any:
         with Client(engine) as client:
             client.send("once", parameters={"error": "no", "code": "NOT_FOUND"})
@@ -112,21 +106,21 @@ def test_errors_do_not_end_the_stream(served: Engines) -> None:
             client.send("once", outputs=[InferRequestedOutput("OUT")])
             return client.rest()
 
-    answers = served.same(body)
+    answers = streams.same(body)
     assert [answer[0] for answer in answers] == [None] * 4 + [""]
 
 
 @pytest.mark.rule("5.3-client", "5.3-strict")
 @discarded
-def test_a_status(served: Engines) -> None:
-    with Client(served.stub, headers=STRICT) as client:
+def test_a_status(streams: Engines) -> None:
+    with Client(streams.stub, headers=STRICT) as client:
         client.send("once", parameters={"error": "no", "code": "NOT_FOUND"})
         assert client.next() == ("StatusCode.NOT_FOUND", "no")
         assert client.rest() == []
 
 
 @pytest.mark.rule("5.3-client", "5.3-sequences")
-def test_sequences(served: Engines) -> None:
+def test_sequences(streams: Engines) -> None:
     def body(engine: Engine) -> Any:
         with Client(engine) as client:
             for number in range(8):
@@ -134,11 +128,11 @@ def test_sequences(served: Engines) -> None:
                 client.send("sums", number, sequence_id=1 + number % 2, **flags)
             return client.rest()
 
-    assert [answer[-1] for answer in served.same(body)][-2:] == [[12.0], [16.0]]
+    assert [answer[-1] for answer in streams.same(body)][-2:] == [[12.0], [16.0]]
 
 
 @pytest.mark.rule("5.3-client", "5.3-end")
-def test_stopping_waits_for_the_answers(served: Engines, tmp_path: Path) -> None:
+def test_stopping_waits_for_the_answers(streams: Engines, tmp_path: Path) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         with Client(engine) as client:
@@ -147,13 +141,13 @@ def test_stopping_waits_for_the_answers(served: Engines, tmp_path: Path) -> None
             signs.give("go")
             return first, client.rest()
 
-    first, rest = served.same(body)
+    first, rest = streams.same(body)
     assert (first[-1], [answer[-1] for answer in rest]) == ([1.0], [[2.0], [3.0]])
 
 
 @pytest.mark.rule("5.3-client", "5.3-cancel")
 @pytest.mark.parametrize("model", ["once", "many"])
-def test_stopping_with_cancellation(served: Engines, tmp_path: Path, model: str) -> None:
+def test_stopping_with_cancellation(streams: Engines, tmp_path: Path, model: str) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         with Client(engine) as client:
@@ -164,12 +158,12 @@ def test_stopping_with_cancellation(served: Engines, tmp_path: Path, model: str)
             signs.wait("cancelled")
             return told
 
-    ((status, _),) = served.same(body)
+    ((status, _),) = streams.same(body)
     assert status == "StatusCode.CANCELLED"
 
 
 @pytest.mark.rule("5.3-client", "5.3-deadline")
-def test_the_timeout_of_a_stream(served: Engines, tmp_path: Path) -> None:
+def test_the_timeout_of_a_stream(streams: Engines, tmp_path: Path) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         with Client(engine, stream_timeout=1) as client:
@@ -178,12 +172,12 @@ def test_the_timeout_of_a_stream(served: Engines, tmp_path: Path) -> None:
             signs.wait("cancelled")
             return told
 
-    assert served.same(body) == ["StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded"]
+    assert streams.same(body) == ["StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded"]
 
 
 @pytest.mark.rule("5.3-client", "5.3-many-streams")
 @pytest.mark.parametrize("algorithm", [None, "gzip", "deflate"])
-def test_several_clients_at_once(served: Engines, algorithm: str | None) -> None:
+def test_several_clients_at_once(streams: Engines, algorithm: str | None) -> None:
     def body(engine: Engine) -> Any:
         with contextlib.ExitStack() as stack:
             clients = [
@@ -196,7 +190,7 @@ def test_several_clients_at_once(served: Engines, algorithm: str | None) -> None
                     client.send(model, number + place, request_id=str(number))
             return [sorted(client.rest()) for client in clients]
 
-    served.same(body)
+    streams.same(body)
 
 
 def run_aio(engine: Engine, program: Any) -> Any:
@@ -219,18 +213,18 @@ async def every(requests: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]
 
 
 @pytest.mark.rule("5.3-client", "5.3-order", "5.3-errors")
-def test_a_stream_for_asyncio(served: Engines) -> None:
+def test_a_stream_for_asyncio(streams: Engines) -> None:
     requests = [asked("once", n, request_id=str(n)) for n in range(10)]
     requests += [asked("nobody"), asked("once", parameters={"error": "no"}), asked("once")]
 
     async def program(client: Any) -> Any:
         return [seen(*answer) async for answer in client.stream_infer(every(requests))]
 
-    assert len(served.same(lambda engine: run_aio(engine, program))) == 13
+    assert len(streams.same(lambda engine: run_aio(engine, program))) == 13
 
 
 @pytest.mark.rule("5.3-client", "5.3-decoupled", "5.3-empty-final")
-def test_a_decoupled_model_for_asyncio(served: Engines) -> None:
+def test_a_decoupled_model_for_asyncio(streams: Engines) -> None:
     requests = [
         asked("many", parameters={"count": 3, "bare": True}, enable_empty_final_response=True)
     ]
@@ -239,12 +233,12 @@ def test_a_decoupled_model_for_asyncio(served: Engines) -> None:
         return [seen(*answer) async for answer in client.stream_infer(every(requests))]
 
     # This client takes no notice of enable_empty_final_response.
-    assert len(served.same(lambda engine: run_aio(engine, program))) == 3
+    assert len(streams.same(lambda engine: run_aio(engine, program))) == 3
 
 
 @pytest.mark.rule("5.3-client", "5.3-strict")
 @discarded
-def test_a_status_for_asyncio(served: Engines) -> None:
+def test_a_status_for_asyncio(streams: Engines) -> None:
     requests = [asked("once", parameters={"error": "no", "code": "UNAVAILABLE"})]
 
     async def program(client: Any) -> Any:
@@ -256,12 +250,12 @@ def test_a_status_for_asyncio(served: Engines) -> None:
         except grpc.RpcError as error:
             return str(error.code()), error.details()
 
-    assert run_aio(served.stub, program) == ("StatusCode.UNAVAILABLE", "no")
+    assert run_aio(streams.stub, program) == ("StatusCode.UNAVAILABLE", "no")
 
 
 @pytest.mark.rule("5.3-client", "5.3-cancel")
 @pytest.mark.parametrize("model", ["once", "many"])
-def test_cancellation_for_asyncio(served: Engines, tmp_path: Path, model: str) -> None:
+def test_cancellation_for_asyncio(streams: Engines, tmp_path: Path, model: str) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         files = {"started": signs("started"), "cancelled": signs("cancelled")}
@@ -282,4 +276,4 @@ def test_cancellation_for_asyncio(served: Engines, tmp_path: Path, model: str) -
 
         return run_aio(engine, program)
 
-    assert served.same(body) is True
+    assert streams.same(body) is True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from comparing import Engines
 from patience import wait_until
 from raw_stream import REFUSED, Stream, ask, request
-from stream_models import Signs, both_with_stream_models, write_stream_models
+from stream_models import Signs, write_stream_models
 
 from triton_stub.engines.engine import Engine
 from triton_stub.engines.stub import StubEngine
@@ -35,15 +35,9 @@ discarded = pytest.mark.newer(
 )
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    with both_with_stream_models(tmp_path_factory.mktemp("streams")) as engines:
-        yield engines
-
-
-def same(served: Engines, *messages: Any, **keywords: Any) -> Any:
+def same(streams: Engines, *messages: Any, **keywords: Any) -> Any:
     """The same stream on both, each message and the end."""
-    return served.same(lambda engine: ask(engine.grpc_url, *messages, **keywords))
+    return streams.same(lambda engine: ask(engine.grpc_url, *messages, **keywords))
 
 
 def fine(engine: Engine) -> None:
@@ -68,7 +62,7 @@ def half_close_and_cancel(stream: Stream) -> None:
 @pytest.mark.parametrize("model", ["once", "many"])
 @pytest.mark.parametrize("leave", [cancel, close_the_channel, half_close_and_cancel])
 def test_a_client_that_leaves_cancels_its_requests(
-    served: Engines, tmp_path: Path, leave: Callable[[Stream], None], model: str
+    streams: Engines, tmp_path: Path, leave: Callable[[Stream], None], model: str
 ) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
@@ -82,11 +76,11 @@ def test_a_client_that_leaves_cancels_its_requests(
             fine(engine)
             return stream.rest()[1]
 
-    assert served.same(body) == "CANCELLED"
+    assert streams.same(body) == "CANCELLED"
 
 
 @pytest.mark.rule("5.3-cancel")
-def test_a_request_that_waits_is_cancelled_too(served: Engines, tmp_path: Path) -> None:
+def test_a_request_that_waits_is_cancelled_too(streams: Engines, tmp_path: Path) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         with Stream(engine.grpc_url) as stream:
@@ -97,12 +91,12 @@ def test_a_request_that_waits_is_cancelled_too(served: Engines, tmp_path: Path) 
             signs.wait("1", "2")
             return stream.rest()
 
-    served.same(body)
+    streams.same(body)
 
 
 @pytest.mark.rule("5.3-deadline")
 @pytest.mark.parametrize("model", ["once", "many"])
-def test_the_deadline_of_the_call(served: Engines, tmp_path: Path, model: str) -> None:
+def test_the_deadline_of_the_call(streams: Engines, tmp_path: Path, model: str) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         with Stream(engine.grpc_url, request(model, cancelled=signs("it")), timeout=1) as stream:
@@ -111,48 +105,48 @@ def test_the_deadline_of_the_call(served: Engines, tmp_path: Path, model: str) -
         fine(engine)
         return told
 
-    assert served.same(body)[1] == "DEADLINE_EXCEEDED"
+    assert streams.same(body)[1] == "DEADLINE_EXCEEDED"
 
 
 @pytest.mark.rule("5.3-strict")
 @discarded
 @pytest.mark.parametrize(("code", "status"), STATUSES.items())
-def test_a_status_in_place_of_an_error(served: Engines, code: str, status: str) -> None:
+def test_a_status_in_place_of_an_error(streams: Engines, code: str, status: str) -> None:
     asked = request("once", error="no", code=code)
-    assert ask(served.stub.grpc_url, asked, metadata=STRICT) == ([], status, "no")
+    assert ask(streams.stub.grpc_url, asked, metadata=STRICT) == ([], status, "no")
 
 
 @pytest.mark.rule("5.3-strict")
 @discarded
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_status_after_responses(served: Engines, count: int) -> None:
+def test_a_status_after_responses(streams: Engines, count: int) -> None:
     asked = request("many", count=count + 2, error_at=count, code="NOT_FOUND")
-    messages, *status = ask(served.stub.grpc_url, asked, metadata=STRICT)
+    messages, *status = ask(streams.stub.grpc_url, asked, metadata=STRICT)
     assert (len(messages), status) == (count, ["NOT_FOUND", f"no {count}"])
 
 
 @pytest.mark.rule("5.3-strict")
 @pytest.mark.parametrize("value", ["false", "True", "1", ""])
-def test_only_one_value_asks_for_a_status(served: Engines, value: str) -> None:
+def test_only_one_value_asks_for_a_status(streams: Engines, value: str) -> None:
     asked = request("once", error="no"), request("once")
-    messages, code, _ = same(served, *asked, metadata={"triton_grpc_error": value})
+    messages, code, _ = same(streams, *asked, metadata={"triton_grpc_error": value})
     assert (len(messages), code) == (2, "OK")
 
 
 @pytest.mark.rule("5.3-strict", "5.3-refused")
 @pytest.mark.parametrize("refused", ["unknown model", "wrong size", "unknown input"])
-def test_what_gets_to_no_model_is_no_status(served: Engines, refused: str) -> None:
+def test_what_gets_to_no_model_is_no_status(streams: Engines, refused: str) -> None:
     asked = REFUSED[refused]("once"), request("once")
-    messages, code, _ = same(served, *asked, metadata=STRICT)
+    messages, code, _ = same(streams, *asked, metadata=STRICT)
     assert ([bool(message[0]) for message in messages], code) == ([True, False], "OK")
 
 
 @pytest.mark.rule("5.3-strict")
 @discarded
 @pytest.mark.parametrize("model", ["once", "many"])
-def test_what_comes_after_a_status_is_dropped(served: Engines, tmp_path: Path, model: str) -> None:
-    signs = Signs(tmp_path, served.stub)
-    with Stream(served.stub.grpc_url, metadata=STRICT) as stream:
+def test_what_comes_after_a_status_is_dropped(streams: Engines, tmp_path: Path, model: str) -> None:
+    signs = Signs(tmp_path, streams.stub)
+    with Stream(streams.stub.grpc_url, metadata=STRICT) as stream:
         files = {"until": signs("go"), "started": signs("started"), "done": signs("done")}
         stream.send(request(model, request_id="other", **files))
         signs.wait("started")
@@ -163,17 +157,17 @@ def test_what_comes_after_a_status_is_dropped(served: Engines, tmp_path: Path, m
     signs.give("go")
     if model == "many":
         signs.wait("done")
-    fine(served.stub)
+    fine(streams.stub)
 
 
 @pytest.mark.rule("5.3-compression")
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
-def test_compressed_requests(served: Engines, compression: grpc.Compression) -> None:
-    same(served, request("once"), request("once", 2), compression=compression)
+def test_compressed_requests(streams: Engines, compression: grpc.Compression) -> None:
+    same(streams, request("once"), request("once", 2), compression=compression)
 
 
 @pytest.mark.rule("5.3-slow-client")
-def test_a_client_that_reads_late_keeps_no_model_waiting(served: Engines, tmp_path: Path) -> None:
+def test_a_client_that_reads_late_keeps_no_model_waiting(streams: Engines, tmp_path: Path) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         # 40 MB, which no buffer on the way has room for.
@@ -185,7 +179,7 @@ def test_a_client_that_reads_late_keeps_no_model_waiting(served: Engines, tmp_pa
             values = [np.unique(message.outputs[0][3]).tolist() for message in stream]
             return values, stream.call.code().name
 
-    values, code = served.same(body)
+    values, code = streams.same(body)
     assert (values, code) == ([[n + 1.0] for n in range(100)], "OK")
 
 

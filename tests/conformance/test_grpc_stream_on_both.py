@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +9,33 @@ import numpy as np
 import pytest
 from comparing import Engines
 from raw_stream import EMPTY, REFUSED, Stream, ask, by_id, request
-from stream_models import Signs, both_with_stream_models
+from stream_models import Signs
 from tritonclient.utils import shared_memory
 
 from triton_stub import deviations
 from triton_stub.engines.engine import Engine
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    with both_with_stream_models(tmp_path_factory.mktemp("streams")) as engines:
-        yield engines
-
-
-def same(served: Engines, *messages: Any, **keywords: Any) -> Any:
+def same(streams: Engines, *messages: Any, **keywords: Any) -> Any:
     """The same stream on both, each message and the end."""
-    return served.same(lambda engine: ask(engine.grpc_url, *messages, **keywords))
+    return streams.same(lambda engine: ask(engine.grpc_url, *messages, **keywords))
 
 
 @pytest.mark.rule("5.3-order", "5.3-end")
-def test_requests_one_after_the_other(served: Engines) -> None:
-    assert same(served) == [[], "OK", ""]
-    answers, *_ = same(served, *(request("once", n, request_id=f"r{n}") for n in range(5)))
+def test_requests_one_after_the_other(streams: Engines) -> None:
+    assert same(streams) == [[], "OK", ""]
+    answers, *_ = same(streams, *(request("once", n, request_id=f"r{n}") for n in range(5)))
     assert [answer[3] for answer in answers] == ["r0", "r1", "r2", "r3", "r4"]
 
 
 @pytest.mark.rule("5.3-order", "5.3-many-requests")
-def test_several_hundred_requests_on_one_stream(served: Engines) -> None:
-    answers, *_ = same(served, *(request("once", n, request_id=str(n)) for n in range(300)))
+def test_several_hundred_requests_on_one_stream(streams: Engines) -> None:
+    answers, *_ = same(streams, *(request("once", n, request_id=str(n)) for n in range(300)))
     assert [answer[3] for answer in answers] == [str(n) for n in range(300)]
 
 
 @pytest.mark.rule("5.3-many-requests", "5.3-decoupled")
-def test_several_hundred_requests_to_decoupled_models(served: Engines) -> None:
+def test_several_hundred_requests_to_decoupled_models(streams: Engines) -> None:
     asked = [
         request(["many", "more"][n % 2], n, request_id=str(n), count=n % 4) for n in range(300)
     ]
@@ -51,11 +44,11 @@ def test_several_hundred_requests_to_decoupled_models(served: Engines) -> None:
         messages, code, _ = ask(engine.grpc_url, *asked)
         return by_id(messages), code
 
-    served.same(body)
+    streams.same(body)
 
 
 @pytest.mark.rule("5.3-many-streams")
-def test_several_dozen_streams_at_once(served: Engines) -> None:
+def test_several_dozen_streams_at_once(streams: Engines) -> None:
     def body(engine: Engine) -> Any:
         streams = [Stream(engine.grpc_url) for _ in range(36)]
         for number, stream in enumerate(streams):
@@ -68,7 +61,7 @@ def test_several_dozen_streams_at_once(served: Engines) -> None:
             stream.channel.close()
         return told
 
-    assert len(served.same(body)) == 36
+    assert len(streams.same(body)) == 36
 
 
 @pytest.mark.rule("5.3-decoupled", "5.3-empty-final")
@@ -76,25 +69,25 @@ def test_several_dozen_streams_at_once(served: Engines) -> None:
 @pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_responses_of_a_decoupled_model(
-    served: Engines, count: int, bare: bool, enabled: bool | None
+    streams: Engines, count: int, bare: bool, enabled: bool | None
 ) -> None:
     wanted: dict[str, Any] = {} if enabled is None else {EMPTY: enabled}
     for version in ("", "1"):
         asked = request("many", request_id="a", version=version, count=count, bare=bare, **wanted)
-        messages, code, _ = same(served, asked)
+        messages, code, _ = same(streams, asked)
         is_extra = bool(enabled) and (bare or not count)
         assert (len(messages), code) == (count + is_extra, "OK")
 
 
 @pytest.mark.rule("5.3-empty-final")
-def test_an_empty_final_response_of_a_model_that_answers_once(served: Engines) -> None:
-    assert len(same(served, request("once", **{EMPTY: True}))[0]) == 1
+def test_an_empty_final_response_of_a_model_that_answers_once(streams: Engines) -> None:
+    assert len(same(streams, request("once", **{EMPTY: True}))[0]) == 1
 
 
 @pytest.mark.rule("5.3-decoupled")
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_an_ensemble_with_a_decoupled_step(served: Engines, count: int) -> None:
-    assert len(same(served, request("steps", count=count, bare=True, **{EMPTY: True}))[0]) == (
+def test_an_ensemble_with_a_decoupled_step(streams: Engines, count: int) -> None:
+    assert len(same(streams, request("steps", count=count, bare=True, **{EMPTY: True}))[0]) == (
         count + 1
     )
 
@@ -102,26 +95,26 @@ def test_an_ensemble_with_a_decoupled_step(served: Engines, count: int) -> None:
 @pytest.mark.rule("5.3-errors")
 @pytest.mark.parametrize("version", ["", "1"])
 @pytest.mark.parametrize("error_at", [0, 1, 2])
-def test_an_error_among_the_responses(served: Engines, error_at: int, version: str) -> None:
+def test_an_error_among_the_responses(streams: Engines, error_at: int, version: str) -> None:
     asked = request("many", request_id="e", version=version, count=3, error_at=error_at)
-    messages, code, _ = same(served, asked)
+    messages, code, _ = same(streams, asked)
     assert messages[error_at][0] == f"no {error_at}"
     assert (len(messages), code) == (3, "OK")
 
 
 @pytest.mark.rule("5.3-errors")
-def test_an_error_of_a_model_does_not_end_the_stream(served: Engines) -> None:
+def test_an_error_of_a_model_does_not_end_the_stream(streams: Engines) -> None:
     asked = [
         request("once", request_id=str(n), **({"error": "no"} if n % 2 else {})) for n in range(6)
     ]
-    messages, code, _ = same(served, *asked)
+    messages, code, _ = same(streams, *asked)
     assert ([bool(message[0]) for message in messages], code) == ([False, True] * 3, "OK")
 
 
 @pytest.mark.rule("5.3-refused")
 @pytest.mark.parametrize("model", ["once", "many"])
 @pytest.mark.parametrize("refused", REFUSED)
-def test_a_request_that_gets_to_no_model(served: Engines, refused: str, model: str) -> None:
+def test_a_request_that_gets_to_no_model(streams: Engines, refused: str, model: str) -> None:
     bad = REFUSED[refused](model)
 
     def body(engine: Engine) -> Any:
@@ -132,13 +125,13 @@ def test_a_request_that_gets_to_no_model(served: Engines, refused: str, model: s
             stream.end()
             return first, stream.rest()
 
-    (error, *_, request_id, parameters, outputs), (rest, code, _) = served.same(body)
+    (error, *_, request_id, parameters, outputs), (rest, code, _) = streams.same(body)
     assert (bool(error), request_id, parameters, outputs) == (True, "bad", {}, [])
     assert (len(rest), code) == (1, "OK")
 
 
 @pytest.mark.rule("5.3-order", "5.3-refused")
-def test_answers_wait_for_those_before_them(served: Engines, tmp_path: Path) -> None:
+def test_answers_wait_for_those_before_them(streams: Engines, tmp_path: Path) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         first = request("slow", request_id="first", until=signs("go"))
@@ -150,12 +143,12 @@ def test_answers_wait_for_those_before_them(served: Engines, tmp_path: Path) -> 
             stream.end()
             return stream.rest()
 
-    messages, *_ = served.same(body)
+    messages, *_ = streams.same(body)
     assert [message[3] for message in messages] == ["first", "second", "third", "last"]
 
 
 @pytest.mark.rule("5.3-turns")
-def test_decoupled_models_do_not_wait_for_each_other(served: Engines, tmp_path: Path) -> None:
+def test_decoupled_models_do_not_wait_for_each_other(streams: Engines, tmp_path: Path) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         with Stream(engine.grpc_url) as stream:
@@ -169,11 +162,11 @@ def test_decoupled_models_do_not_wait_for_each_other(served: Engines, tmp_path: 
             stream.end()
             return begun, fast, refused, stream.rest()
 
-    served.same(body)
+    streams.same(body)
 
 
 @pytest.mark.rule("5.3-mixed")
-def test_kinds_of_models_one_after_the_other(served: Engines) -> None:
+def test_kinds_of_models_one_after_the_other(streams: Engines) -> None:
     def body(engine: Engine) -> Any:
         with Stream(engine.grpc_url) as stream:
             told = []
@@ -185,16 +178,16 @@ def test_kinds_of_models_one_after_the_other(served: Engines) -> None:
             stream.end()
             return told, stream.rest()
 
-    served.same(body)
+    streams.same(body)
 
 
 @pytest.mark.rule("5.3-mixed")
 @pytest.mark.deviation("mixed-stream")
 @pytest.mark.parametrize(("first", "second"), [("many", "once"), ("once", "many")])
-def test_kinds_of_models_at_once(served: Engines, tmp_path: Path, first: str, second: str) -> None:
-    signs = Signs(tmp_path, served.stub)
+def test_kinds_of_models_at_once(streams: Engines, tmp_path: Path, first: str, second: str) -> None:
+    signs = Signs(tmp_path, streams.stub)
     waiting = request(first, request_id="1", until=signs("go"))
-    with Stream(served.stub.grpc_url, waiting, request(second, request_id="2")) as stream:
+    with Stream(streams.stub.grpc_url, waiting, request(second, request_id="2")) as stream:
         refused = stream.next()
         signs.give("go")
         answer = stream.next()
@@ -205,11 +198,11 @@ def test_kinds_of_models_at_once(served: Engines, tmp_path: Path, first: str, se
 
 
 @pytest.mark.rule("5.3-sequences")
-def test_sequences_on_a_stream(served: Engines) -> None:
+def test_sequences_on_a_stream(streams: Engines) -> None:
     first: dict[str, Any] = {"sequence_id": 5, "sequence_start": True}
     other: dict[str, Any] = {"sequence_id": 6, "sequence_start": True}
     messages, *_ = same(
-        served,
+        streams,
         request("sums", 1, **first),
         request("sums", 10, **other),
         request("sums", 2, sequence_id=5),
@@ -232,7 +225,7 @@ def test_sequences_on_a_stream(served: Engines) -> None:
 
 @pytest.mark.rule("5.3-end")
 @pytest.mark.parametrize("model", ["once", "many"])
-def test_answers_after_the_last_request(served: Engines, tmp_path: Path, model: str) -> None:
+def test_answers_after_the_last_request(streams: Engines, tmp_path: Path, model: str) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         asked = request(model, until=signs("go"), started=signs("started"))
@@ -242,29 +235,29 @@ def test_answers_after_the_last_request(served: Engines, tmp_path: Path, model: 
             signs.give("go")
             return stream.rest()
 
-    assert len(served.same(body)[0]) == 1
+    assert len(streams.same(body)[0]) == 1
 
 
 @pytest.mark.rule("5.3-sender")
 @pytest.mark.parametrize("kinds", ["R", "E", "rf", "ef", "rR", "eR", "rE", "rrf"])
-def test_a_model_that_answers_once_by_a_sender(served: Engines, kinds: str) -> None:
-    messages, *_ = same(served, request("sender", kinds=kinds), request("once"))
+def test_a_model_that_answers_once_by_a_sender(streams: Engines, kinds: str) -> None:
+    messages, *_ = same(streams, request("sender", kinds=kinds), request("once"))
     told = [(bool(message[0]), message[4]["triton_final_response"]) for message in messages]
     assert told == [(kinds[0] in "eE", kinds[0] in "RE"), (False, True)]
 
 
 @pytest.mark.rule("5.3-outputs")
 @pytest.mark.parametrize("model", ["once", "many"])
-def test_classes_of_an_output(served: Engines, model: str) -> None:
+def test_classes_of_an_output(streams: Engines, model: str) -> None:
     asked = request(model, 6, **({"count": 3} if model == "many" else {}))
     asked.outputs.add(name="OUT").parameters["classification"].int64_param = 1
-    messages, code, _ = same(served, asked)
+    messages, code, _ = same(streams, asked)
     assert (messages[0][5][0][1], code) == ("BYTES", "OK")
 
 
 @pytest.mark.rule("5.3-outputs")
 @pytest.mark.parametrize(("model", "room"), [("once", 4), ("many", 4), ("once", 2), ("many", 2)])
-def test_an_output_in_shared_memory(served: Engines, model: str, room: int) -> None:
+def test_an_output_in_shared_memory(streams: Engines, model: str, room: int) -> None:
     def body(engine: Engine) -> Any:
         name = f"stream_{engine.name}_{model}_{room}"
         region = shared_memory.create_shared_memory_region(name, f"/{name}", 4)
@@ -282,12 +275,12 @@ def test_an_output_in_shared_memory(served: Engines, model: str, room: int) -> N
         shared_memory.destroy_shared_memory_region(region)
         return told, array
 
-    (messages, *_), array = served.same(body)
+    (messages, *_), array = streams.same(body)
     assert (bool(messages[0][0]), array[0] > 0) == (room < 4, room == 4)
 
 
 @pytest.mark.rule("5.3-unload")
-def test_a_model_that_is_unloaded_meanwhile(served: Engines, tmp_path: Path) -> None:
+def test_a_model_that_is_unloaded_meanwhile(streams: Engines, tmp_path: Path) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
         with Stream(engine.grpc_url) as stream, engine.client("grpc") as client:
@@ -306,5 +299,5 @@ def test_a_model_that_is_unloaded_meanwhile(served: Engines, tmp_path: Path) -> 
             stream.end()
             return told, stream.rest()
 
-    told, _ = served.same(body)
+    told, _ = streams.same(body)
     assert [bool(message[0]) for message in told] == [False, False, True, False]
