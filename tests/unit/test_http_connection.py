@@ -1,0 +1,139 @@
+"""What becomes of a connection: requests in parts, upgrades, what is no HTTP, clients that go."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from instances import write_files
+from patience import PATIENCE, wait_until
+
+from triton_stub import Server
+
+CONFIG = """
+backend: "python"
+max_batch_size: 1
+dynamic_batching { }
+input { name: "X" data_type: TYPE_FP32 dims: [ 1 ] }
+output { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] }
+"""
+# Says which requests it has begun, and waits until it may go on, or the request is cancelled.
+MODEL = """
+import pathlib
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        here = pathlib.Path(pb_utils.get_model_dir())
+        (here / f"{request.request_id()}.begun").touch()
+        end = time.monotonic() + 60
+        while not (here / "go").exists() and time.monotonic() < end:
+            if request.is_cancelled():
+                (here / f"{request.request_id()}.cancelled").touch()
+                break
+            time.sleep(0.005)
+        tensor = pb_utils.get_input_tensor_by_name(request, "X")
+        return pb_utils.InferenceResponse([pb_utils.Tensor("Y", tensor.as_numpy())])
+"""
+GET = b"GET /v2/models/wait/ready HTTP/1.1\r\n%b\r\n"
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    write_files(tmp_path / "wait", {"config.pbtxt": CONFIG, "1/model.py": MODEL})
+    return tmp_path / "wait" / "1"
+
+
+@pytest.fixture
+def server(tmp_path: Path, told: Path) -> Iterator[Server]:
+    with Server(tmp_path, strict_model_config=True) as running:
+        running.http_url  # noqa: B018 - opens the port
+        yield running
+        (told / "go").touch()
+
+
+def infer(identifier: str, headers: bytes = b"") -> bytes:
+    body = (
+        b'{"id":"%b","inputs":[{"name":"X","datatype":"FP32","shape":[1,1],"data":[7]}]}'
+        % identifier.encode()
+    )
+    line = b"POST /v2/models/wait/infer HTTP/1.1\r\nContent-Length: %d\r\n" % len(body)
+    return line + headers + b"\r\n" + body
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    host, _, port = server.http_url.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        yield connection
+
+
+def everything(connection: socket.socket) -> bytes:
+    """All that comes until the connection is closed."""
+    with connection.makefile("rb") as stream:
+        return stream.read()
+
+
+def test_byte_by_byte(server: Server, told: Path) -> None:
+    (told / "go").touch()
+    for headers in (b"", UPGRADE):
+        with connected(server) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in infer("slow", headers + b"Connection: close\r\n"):
+                connection.sendall(bytes([byte]))
+            assert b'"data":[7.0]' in everything(connection)
+
+
+def test_upgrades_are_ignored(server: Server, told: Path) -> None:
+    (told / "go").touch()
+    with connected(server) as connection:
+        connection.sendall(GET % UPGRADE + infer("a", UPGRADE) + infer("b") + GET % UPGRADE)
+        connection.shutdown(socket.SHUT_WR)
+        answers = everything(connection)
+    assert answers.count(b"HTTP/1.1 200 OK") == 4
+    assert answers.index(b'"id":"a"') < answers.index(b'"id":"b"')
+
+
+@pytest.mark.parametrize("garbage", [b"nonsense\r\n\r\n", b"\x16\x03\x01", b"G@T / HTTP/1.1\r\n"])
+def test_what_is_no_http_is_not_answered(server: Server, garbage: bytes) -> None:
+    with connected(server) as connection:
+        connection.sendall(garbage)
+        assert everything(connection) == b""
+    with connected(server) as connection:
+        connection.sendall(GET % b"" + garbage + GET % b"")
+        assert everything(connection).count(b"HTTP/1.1 200 OK") == 1
+
+
+def test_a_client_that_goes_cancels_its_request(server: Server, told: Path) -> None:
+    """Be it executed, or behind another: then it may never be."""
+    with connected(server) as first:
+        first.sendall(infer("first"))
+        wait_until((told / "first.begun").exists)
+        with connected(server) as second:
+            second.sendall(infer("second"))
+        with connected(server) as third:
+            third.sendall(infer("third"))
+            first.close()
+            wait_until((told / "third.begun").exists)
+            assert (told / "first.cancelled").exists()
+            assert (told / "second.cancelled").exists() == (told / "second.begun").exists()
+            assert not (told / "third.cancelled").exists()
+            (told / "go").touch()
+            assert b'"id":"third"' in third.recv(1 << 16)
+
+
+def test_a_client_that_closes_its_side_alone_is_answered(server: Server, told: Path) -> None:
+    with connected(server) as connection:
+        connection.sendall(infer("half"))
+        wait_until((told / "half.begun").exists)
+        connection.shutdown(socket.SHUT_WR)
+        wait_until((told / "half.cancelled").exists)
+        assert b'"id":"half"' in everything(connection)
