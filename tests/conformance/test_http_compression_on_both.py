@@ -301,6 +301,20 @@ def test_a_long_input_without_json(limited: str) -> None:
 
 
 @pytest.mark.rule("5.1-size-limit")
+@pytest.mark.newer("25.06", "server src/http_server.cc, ParseJsonTritonIO: max_input_size_")
+def test_an_input_that_is_longer_than_its_json(limited: str) -> None:
+    size = LIMIT // 8 + 1
+    entry = {"name": "FP64", "datatype": "FP64", "shape": [size], "data": [1] * size}
+    text = (
+        f"JSON input 'FP64' has a byte_size ({8 * size} bytes) that exceeds the maximum allowed "
+        f"value of {LIMIT} bytes. {ADVICE}"
+    )
+    body = json.dumps({"inputs": [entry]}).encode()
+    request = post("/v2/models/types/infer", body)
+    assert refusal(limited, request) == (400, repr({"error": text}))
+
+
+@pytest.mark.rule("5.1-size-limit")
 def test_binary_tensors_may_be_longer(stub: StubEngine, limited: str) -> None:
     count = LIMIT * 10
     text = json.dumps(

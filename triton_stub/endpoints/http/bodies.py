@@ -63,6 +63,16 @@ def check_json(size: int, limit: int) -> None:
         )
 
 
+def check_input(name: str, size: int, limit: int) -> None:
+    """InferenceError if the values of an input in JSON are larger."""
+    if size > limit:
+        raise InferenceError(
+            f"JSON input '{name}' has a byte_size ({size} bytes) that exceeds the maximum allowed "
+            f"value of {limit} bytes. {_ADVICE}",
+            StatusCode.INVALID_ARG,
+        )
+
+
 def check_raw(size: int, limit: int) -> None:
     """InferenceError if a body that is an input as it is, without JSON, is larger."""
     if size > limit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from triton_stub.core.request import InferenceRequest, own_correlation_id, own_parameter
-from triton_stub.endpoints.http import documents, outputs
+from triton_stub.endpoints.http import bodies, documents, outputs
 from triton_stub.endpoints.http.documents import (
     as_bool,
     as_string,
@@ -32,18 +32,25 @@ _SEQUENCE_END = 2
 
 
 def decode(
-    body: bytes, json_size: int, model_name: str, model_version: int, memory: SharedMemory
+    body: bytes,
+    json_size: int,
+    model_name: str,
+    model_version: int,
+    memory: SharedMemory,
+    *,
+    limit: int = bodies.MAX_INPUT_SIZE,
 ) -> tuple[InferenceRequest, OutputFormats]:
     """Read a request whose first ``json_size`` bytes are JSON, the rest binary tensors.
 
-    The request's binary tensors are views of ``body``. InferenceError with the server's text if
+    The request's binary tensors are views of ``body``; ``limit`` is how many bytes an input in JSON
+    may have. InferenceError with the server's text if
     the body is refused.
     """
     # A body without binary tensors, which may be long, is not copied.
     document = documents.parse(body if json_size == len(body) else body[:json_size])
     request_id = c_string(optional(document, "id", as_string, ""))
     parameters = _Parameters(document)
-    inputs = Inputs(body, json_size, model_name, request_id, memory)
+    inputs = Inputs(body, json_size, model_name, request_id, memory, limit=limit)
     tensors = inputs.read(document)
     requested = outputs.read(document, memory, request_id)
     formats = OutputFormats(requested, parameters.binary_data_output, inputs.used)

@@ -83,7 +83,9 @@ class Inference:
             if json_size:
                 bodies.check_json(json_size, self._limit)
                 memory = self._server.shared_memory
-                asked, formats = codec.decode(body, json_size, model.name, version, memory)
+                asked, formats = codec.decode(
+                    body, json_size, model.name, version, memory, limit=self._limit
+                )
             else:
                 bodies.check_raw(len(body), self._limit)
                 asked, formats = raw.decode(body, model.config, version)

@@ -13,7 +13,7 @@ from triton_stub import datatypes
 from triton_stub.core.request import InferenceRequest
 from triton_stub.core.tensor import Tensor
 from triton_stub.datatypes import Datatype, format_shape
-from triton_stub.endpoints.http import documents, values
+from triton_stub.endpoints.http import bodies, documents, values
 from triton_stub.endpoints.http.documents import (
     INT64_MAX,
     as_array,
@@ -36,13 +36,21 @@ class Inputs:
     """Reads the inputs of a request, whose binary tensors are taken one after the other."""
 
     def __init__(
-        self, body: bytes, json_size: int, model_name: str, request_id: str, memory: SharedMemory
+        self,
+        body: bytes,
+        json_size: int,
+        model_name: str,
+        request_id: str,
+        memory: SharedMemory,
+        *,
+        limit: int,
     ) -> None:
         self._body = memoryview(body)
         self._offset = json_size
         self._model_name = model_name
         self._request_id = request_id
         self._memory = memory
+        self._limit = limit
         #: Views of the shared memory that was read.
         self.used: list[memoryview] = []
 
@@ -77,6 +85,8 @@ class Inputs:
         data = required(entry, "data", as_array)
         if datatype is _INVALID:
             raise refused(f"invalid datatype for input {name}")
+        # Not texts, which are hardly longer than their JSON.
+        bodies.check_input(name, count * datatype.itemsize, self._limit)
         return values.read(name, datatype, max(count, 0), data)
 
     def _take(self, name: str, size: int) -> memoryview:
