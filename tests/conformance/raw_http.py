@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -54,9 +55,11 @@ def connected(url: str) -> Iterator[socket.socket]:
 def exchange(url: str, data: bytes, count: int = 1, *, hang_up: bool = False) -> list[Reply | str]:
     """Send bytes, and read so many answers; ``hang_up`` after the last byte."""
     with connected(url) as connection:
-        connection.sendall(data)
-        if hang_up:
-            connection.shutdown(socket.SHUT_WR)
+        # It may be closed before all is sent.
+        with contextlib.suppress(OSError):
+            connection.sendall(data)
+            if hang_up:
+                connection.shutdown(socket.SHUT_WR)
         return replies(connection, count)
 
 

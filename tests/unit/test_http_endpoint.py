@@ -235,6 +235,17 @@ def test_the_asynchronous_client(url: str) -> None:
     asyncio.run(work())
 
 
+def test_how_large_a_request_may_be(repository: Path) -> None:
+    with triton_stub.Server(repository) as server:
+        small = server.serve(http_port=0, http_max_input_size=10).http_url
+        assert ask(small, "POST", "/v2/repository/index", b"[]" + bytes(8))[0] == 200
+        status, text = error(ask(small, "POST", "/v2/repository/index", b"[]" + bytes(9)))
+        assert status == 400
+        assert text.startswith("request JSON size of 11 bytes exceeds the maximum allowed input ")
+        with pytest.raises(ServerError, match=r"^max_input_size must be greater than 0, got 0$"):
+            server.serve(http_port=0, http_max_input_size=0)
+
+
 def test_a_connection_is_kept(url: str) -> None:
     connection = http.client.HTTPConnection(url, timeout=30)
     connection.request("POST", "/v2/models/nope/infer", b"x" * 200_000)
