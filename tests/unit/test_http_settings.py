@@ -49,7 +49,7 @@ def test_settings_of_traces(traces: Tracer) -> None:
     assert told == settings.trace(traces, "", None)
     assert (told["trace_rate"], told["trace_level"]) == ("3", ["TENSORS"])
     assert settings.trace(traces, "m", b'{"trace_count": "4"}')["trace_count"] == "4"
-    assert settings.trace(traces, "", b"")["trace_count"] == "-1"
+    assert settings.trace(traces, "", b"{}")["trace_count"] == "-1"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,7 @@ def test_settings_of_traces(traces: Tracer) -> None:
         (b'{"trace_rate": "2147483648"}', r"out of range \[ 0, 4294967295 \]"),
         (b'{"trace_file": ""}', "trace file location can not be updated"),
         (b'{"trace_level": {}}', "non-array as array"),
+        (b"", "The document is empty. at 0"),
     ],
 )
 def test_a_change_that_is_refused_changes_nothing(traces: Tracer, body: bytes, text: str) -> None:

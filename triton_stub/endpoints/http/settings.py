@@ -1,7 +1,7 @@
 """The trace and the logging extension: settings that a client reads and changes.
 
-Source: server ``src/http_server.cc``, ``HandleTrace`` and ``HandleLogging``. A POST without a body
-changes nothing since 25.08; before, it was refused.
+Source: server ``src/http_server.cc``, ``HandleTrace`` and ``HandleLogging`` (26.08). A POST without
+a body is refused: it is no JSON.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Settings:
 def trace(tracer: Tracer, model: str, body: bytes | None) -> dict[str, Any]:
     """The trace settings of a model, or of the server (``""``), after a change if there is one."""
     if body is not None:
-        tracer.update(model, _trace_changes(_asked(body)))
+        tracer.update(model, _trace_changes(documents.parse(body)))
     return tracer.get(model).to_dict()
 
 
 def logging(log: Log, body: bytes | None) -> dict[str, Any]:
     """The log's settings, after a change if there is one; what comes before a fault is done."""
-    asked = None if body is None else _asked(body)
+    asked = None if body is None else documents.parse(body)
     if _given(asked, "log_file") is not None:
         raise InferenceError(
             "log file location can not be updated through network protocol", StatusCode.UNSUPPORTED
@@ -74,10 +74,6 @@ def logging(log: Log, body: bytes | None) -> dict[str, Any]:
         if value is not None:
             log.settings = replace(log.settings, **{name: change(value)})
     return log.settings.to_dict()
-
-
-def _asked(body: bytes) -> Any:
-    return documents.parse(body) if body else {}
 
 
 def _given(asked: Any, name: str) -> Any:
