@@ -15,6 +15,7 @@ _SECTIONS = {
     "2": "The objects of a model",
     "3": "The life of a model",
     "4": "Triton around the model",
+    "5": "Ports, clients, the command line",
     "trap": "Mistakes that an imitation makes first",
     "example": "Models of the Python backend's own examples",
 }

@@ -69,7 +69,10 @@ class Results:
         """Note which engines a fixture starts."""
         with self._starting() as started:
             value = yield
-        self._by_fixture[fixturedef.argname, fixturedef.baseid] |= started
+        name, place = fixturedef.argname, fixturedef.baseid
+        self._by_fixture[name, place] |= started
+        if name in fixturedef.argnames:  # it is made of the one in whose place it is
+            self._by_fixture[name, place] |= self._asked_by_fixture(name, place.rpartition("/")[0])
         return value
 
     @pytest.hookimpl(wrapper=True)
@@ -153,15 +156,18 @@ class Results:
     def _asked_by_fixtures(self, item: pytest.Item) -> set[str]:
         asked: set[str] = set()
         for name in getattr(item, "fixturenames", ()):
-            # A fixture of the file goes before one of the same name of the folder.
-            places = [
-                place
-                for fixture, place in self._by_fixture
-                if fixture == name and item.nodeid.startswith(place)
-            ]
-            if places:
-                asked |= self._by_fixture[name, max(places, key=len)]
+            asked |= self._asked_by_fixture(name, item.nodeid)
         return asked
+
+    def _asked_by_fixture(self, name: str, place: str) -> set[str]:
+        """Which engines the fixture of that name starts, as seen from a test or a folder."""
+        places = [
+            known
+            for fixture, known in self._by_fixture
+            if fixture == name and place.startswith(known)
+        ]
+        # A fixture of the file goes before one of the same name of the folder.
+        return self._by_fixture[name, max(places, key=len)] if places else set()
 
     def _why_not_whole(self, session: pytest.Session) -> str:
         """Why this was not a run of the whole suite; empty if it was."""
@@ -179,8 +185,8 @@ class Results:
 
         @functools.wraps(start)
         def started(*args: Any, **kwargs: Any) -> None:
+            self._starts[kind] += 1  # also if it fails, which may be what the test is about
             start(*args, **kwargs)
-            self._starts[kind] += 1
 
         engine.__init__ = started
 

@@ -283,7 +283,6 @@ def test_a_sample_that_fails(tmp_path: Path, name: str) -> None:
         assert "successfully loaded" not in "".join(error.__notes__)  # noqa: PT017
 
 
-@pytest.mark.rule("4.9-failure")
 def test_a_model_is_finalized_that_fails(tmp_path: Path) -> None:
     code = FAILING["error_response"][0] + (
         "\n    def finalize(self):\n        pb_utils.Logger.log_info('finalized')\n"
