@@ -114,7 +114,8 @@ def loads(draw: st.DrawFn) -> bytes:
         "input": [{"name": "IN", "data_type": "TYPE_INT32", "dims": [-1]}],
         "output": [{"name": "OUT", "data_type": "TYPE_INT32", "dims": [-1]}],
     }  # fmt: skip
-    parameters = {"config": draw(st.one_of(st.just(json.dumps(config)), TEXTS))}
+    configs = st.one_of(st.just(json.dumps(config)), mutated(config).map(json.dumps), TEXTS)
+    parameters = {"config": draw(configs)}
     paths = st.sampled_from(
         (
             "1/model.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -178,6 +179,32 @@ def test_configurations_that_are_none(loading: Engines, config: bytes) -> None:
     body = b'{"parameters":{"config":"' + config + b'"}}'
     answer = same(urls, "POST", "/v2/repository/models/m/load", body)
     assert "failed to load 'm', failed to poll from model repository" in answer.document
+
+
+@pytest.mark.rule("5.5-hostile-configs")
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"backend": LONG}, "unable to find backend library for backend '111"),
+        ({"runtime": LONG}, "unable to find backend library '111"),
+        ({"output": [{"name": "OUT", "data_type": "TYPE_FP32", "dims": [1],
+                      "label_filename": LONG}]}, "failed to open text file for read /"),
+        ({"parameters": {"EXECUTION_ENV_PATH": {"string_value": f"/{LONG}"}}},
+         "Failed to get the canonical path for /111"),
+    ],
+    ids=["backend", "runtime", "labels", "environment"],
+)  # fmt: skip
+def test_names_too_long_for_a_file(loading: Engines, fields: dict[str, Any], told: str) -> None:
+    inputs = [{"name": "IN", "data_type": "TYPE_FP32", "dims": [1]}]
+    outputs = [{"name": "OUT", "data_type": "TYPE_FP32", "dims": [1]}]
+    config = {"backend": "python", "input": inputs, "output": outputs, **fields}
+    body = json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
+
+    def ask_to_load(engine: Engine) -> tuple[int, bool]:
+        answer = ask(engine.http_url, "POST", "/v2/repository/models/m/load", body)
+        return answer.status, told in answer.document
+
+    assert loading.same(ask_to_load) == [400, True]
 
 
 SERVICE = "/inference.GRPCInferenceService"

@@ -308,6 +308,12 @@ def test_a_label_file_is_in_the_model_s_directory(folder):
     )
 
 
+@pytest.mark.parametrize("name", ["1" * 5000, r"a\000b"])
+def test_a_label_file_of_a_name_that_no_file_can_have(folder, name):
+    text = f'output {{ name: "O" data_type: TYPE_FP32 dims: 1 label_filename: "{name}" }}'
+    assert refusal(folder, text).startswith(f"failed to open text file for read {folder}/")
+
+
 def test_the_code_of_a_refusal_is_the_servers(folder):
     with pytest.raises(ConfigError) as invalid:
         load(folder, "max_batch_size: -1")

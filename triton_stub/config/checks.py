@@ -5,6 +5,7 @@ Source: core ``src/model_config_utils.cc``, named ``MCU`` below.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
@@ -89,13 +90,15 @@ def check_labels(config: Any, model_directory: Path) -> None:
         if not tensor.label_filename:
             continue
         path = model_directory / tensor.label_filename
-        if not path.resolve().is_relative_to(model_directory.resolve()):
+        # A name with a zero in it cannot be resolved, nor be there.
+        is_name = "\0" not in tensor.label_filename
+        if is_name and not path.resolve().is_relative_to(model_directory.resolve()):
             raise ConfigError(
                 f"label file path '{path}' for output '{tensor.name}' in model '{config.name}' is "
                 "outside model directory",
                 StatusCode.UNSUPPORTED,
             )
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - it may be too long for a name
             raise ConfigError(
                 f"failed to open text file for read {path}: No such file or directory",
                 StatusCode.INTERNAL,

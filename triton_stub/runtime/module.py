@@ -5,6 +5,7 @@ Source: python_backend ``src/pb_stub.cc``, ``ModelContext`` and ``StubSetup``.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
@@ -37,7 +38,7 @@ class ModelModule:
         backend_of: Path | None = None,
         is_alone: bool = False,
     ) -> None:
-        if not file.exists():
+        if not os.path.exists(file):  # noqa: PTH110 - it may be too long for a name
             raise LoadError(
                 deviations.MISSING_MODEL_FILE.text(
                     f"Python model file not found in '{file}'",

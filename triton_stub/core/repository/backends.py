@@ -5,6 +5,7 @@ Source: core ``src/backend_model.cc``, ``TritonModel::GetBackendLibraryPropertie
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def find_code(config: Any, directory: Path, version: int, server: ServerHost) ->
         _check_library(config, places, name)
         return None
     code: Path = backends / config.backend / _MODEL_FILENAME
-    if config.runtime and not code.is_file():
+    if config.runtime and not os.path.isfile(code):  # noqa: PTH113
         raise LoadError(
             f"unable to find Python backend based backend library '{name}' for model "
             f"'{config.name}', searched: '{code}'",
@@ -49,9 +50,9 @@ def find_code(config: Any, directory: Path, version: int, server: ServerHost) ->
 def _found(config: Any, places: list[Path]) -> str:
     """What runs a backend, as its files tell."""
     name = _library(config.backend)
-    if config.backend == _PYTHON or any((place / name).exists() for place in places):
+    if config.backend == _PYTHON or any(_exists(place / name) for place in places):
         return name
-    if (places[-1] / _MODEL_FILENAME).exists():
+    if _exists(places[-1] / _MODEL_FILENAME):
         return _MODEL_FILENAME
     error = LoadError(
         f"unable to find backend library for backend '{config.backend}', try specifying runtime on "
@@ -71,7 +72,7 @@ def _check_library(config: Any, places: list[Path], name: str) -> None:
     if config.backend == _PYTHON and Path(name).name == _library(_PYTHON):
         return
     paths = [place / name for place in places]
-    path = next((path for path in paths if path.exists()), None)
+    path = next((path for path in paths if _exists(path)), None)
     if path is None:
         searched = "".join(f"'{place}' " for place in places)
         raise LoadError(
@@ -87,6 +88,11 @@ def _check_library(config: Any, places: list[Path], name: str) -> None:
         f"model '{config.name}' asks for backend \"{config.backend}\", which is a library, {path}, "
         "and triton_stub runs Python alone: test this model with --triton-engine=native"
     )
+
+
+def _exists(path: Path) -> bool:
+    # A client may ask for what is too long for a name: ``Path.exists`` raises there.
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def _library(backend: str) -> str:

@@ -10,7 +10,6 @@ import copy
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from triton_stub import config as model_config
@@ -23,6 +22,8 @@ from triton_stub.pb_utils.logger import LogLevel
 from triton_stub.runtime.auto_complete import auto_complete
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from triton_stub.core.host import ServerHost
     from triton_stub.core.log import Log
 
@@ -141,7 +142,8 @@ def _check_parameters(config: Any, directory: Path, log: Log) -> None:
             f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: {forced}'",
             StatusCode.UNSUPPORTED,
         )
-    if environment and not Path(environment).exists():
+    # As a text: it may be too long for a name.
+    if environment and not os.path.exists(environment):  # noqa: PTH110
         raise LoadError(f"Failed to get the canonical path for {environment}.")
 
 
