@@ -1,4 +1,4 @@
-"""A short run of the fuzzer over gRPC; ``nox -s fuzz`` has long ones, of other requests each time."""
+"""A short run of the fuzzer over gRPC; ``nox -s fuzz`` has long ones, and others each time."""
 
 import subprocess
 import sys
