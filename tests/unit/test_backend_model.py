@@ -55,6 +55,7 @@ class Served:
     def __init__(self, folder):
         self.folder = folder
         self.scheduling = ""
+        self.seen = 0
 
     def write(self, group):
         config = f"{CONFIG} {self.scheduling} instance_group {{ {group} }}"
@@ -70,9 +71,11 @@ class Served:
         return self.folder / f"m {name}"
 
     def happened(self):
+        """What is new; the file is only read, because an instance may be writing to it."""
         path = self.beside("events")
-        found = path.read_text().splitlines() if path.exists() else []
-        path.unlink(missing_ok=True)
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        whole = [line.rstrip() for line in lines if line.endswith("\n")]
+        found, self.seen = whole[self.seen :], len(whole)
         return sorted(found)
 
     def reason(self):
