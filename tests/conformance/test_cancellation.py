@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,25 +89,6 @@ def test_a_stream_that_is_closed(programs: Engines) -> None:
         )
 
     programs.same(body)
-
-
-@pytest.mark.rule("3.8-seen")
-def test_nobody_cancels_by_closing_an_http_connection(programs: Engines) -> None:
-    program = WAIT.format("http", 1) + "return [response(1)]"
-    data = {"name": "CODE", "datatype": "BYTES", "shape": [1], "data": [program]}
-    content = json.dumps({"inputs": [data]}).encode()
-
-    def body(engine: Engine) -> Any:
-        host, port = engine.http_url.split(":")
-        with socket.create_connection((host, int(port))) as connection:
-            connection.sendall(
-                b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\n"
-                b"Content-Length: %d\r\n\r\n" % len(content) + content
-            )
-            wait_for_log(engine, LOGGED.format("http"))
-        return run(engine, "plain", "return [response(self.kept.pop('seen'))]")
-
-    assert programs.same(body) == [[{"OUT": ["(False, False, False)"]}, True]]
 
 
 def queued(engine: Engine, kind: str, door: Path, ids: str) -> Any:
