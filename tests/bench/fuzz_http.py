@@ -24,8 +24,12 @@ DEFECT = re.compile(
     r"object has no attribute|unexpected keyword|is not subscriptable|out of range for"
 )
 
-#: What models raise, and when they do not load: it may be any exception.
-OF_MODELS = re.compile(r"(load failed for model|Failed to process the request).*", re.DOTALL)
+#: What models raise, and when they do not load: it may be any exception. The index has it, too.
+OF_MODELS = re.compile(
+    r"(load failed for model|Failed to process the request).*"
+    r"|\breason\"?: ?\"Internal: ([^\"\\]|\\.)*\"",
+    re.DOTALL,
+)
 
 
 class Request(NamedTuple):
