@@ -105,7 +105,7 @@ def test_a_client_that_waits_so_long_only(flavours: Flavours, kind: Kind, tmp_pa
 
     def body(client: Flavour) -> Any:
         gate = Gate(tmp_path)
-        answer = client.infer("waits", gate.arrays, client_timeout=0.5)
+        answer = client.infer("waits", gate.arrays, client_timeout=2)
         gate.wait_until("cancelled")
         return [answer, client.infer("pair", PAIR, client_timeout=PATIENCE)]
 
@@ -117,7 +117,7 @@ def test_a_callback_that_waits_so_long_only(flavours: Flavours, tmp_path: Path) 
     def body(client: Flavour) -> Any:
         gate, came = Gate(tmp_path), SimpleQueue[Any]()
         client.client.async_infer(
-            "waits", client.inputs(gate.arrays), callback=came_to(came), client_timeout=0.5
+            "waits", client.inputs(gate.arrays), callback=came_to(came), client_timeout=2
         )
         gate.wait_until("cancelled")
         return came.get(timeout=PATIENCE)
@@ -293,7 +293,7 @@ def test_a_stream_that_lasts_so_long_only(flavours: Flavours, kind: Kind, tmp_pa
         gate = Gate(tmp_path)
         try:
             request = {"model_name": "waits", "inputs": client.inputs(gate.arrays)}
-            came = client.stream([request], stream_timeout=0.5)
+            came = client.stream([request], stream_timeout=2)
             gate.wait_until("cancelled")
             return came
         finally:

@@ -197,16 +197,16 @@ def test_tensors_in_shared_memory(both: Engines, protocol: str, model: str) -> N
         array = serialize_byte_tensor(ROW.astype(np.bytes_).astype(np.object_))
         datatype, size = "BYTES", len(array.item())
     room = 256
+    keys = {name: f"/triton_stub_{uuid.uuid4().hex[:12]}" for name in ("in", "out")}
 
     def body(client: Client) -> Any:
         regions = [
-            shared_memory.create_shared_memory_region(name, f"/triton_stub_{name}", room)
-            for name in ("in", "out")
+            shared_memory.create_shared_memory_region(name, key, room) for name, key in keys.items()
         ]
         try:
             shared_memory.set_shared_memory_region(regions[0], [array])
-            for name in ("in", "out"):
-                client.real.register_system_shared_memory(name, f"/triton_stub_{name}", room)
+            for name, key in keys.items():
+                client.real.register_system_shared_memory(name, key, room)
             inputs = [
                 client.library.InferInput(f"INPUT{index}", [1, 16], datatype) for index in (0, 1)
             ]

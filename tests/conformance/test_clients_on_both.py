@@ -310,9 +310,10 @@ def test_plugins(flavours: Flavours, kind: Kind) -> None:
         finally:
             client.client.unregister_plugin()
         again = tried(client.client.unregister_plugin)
+        assert any(name.lower() == "authorization" for name in seen_by_plugin[-1])
         return [*answers, again, client.client.plugin(), seen_by_plugin]
 
-    assert flavours.same(kind, body)
+    flavours.same(kind, body)
 
 
 @pytest.mark.rule("5.5-closed")
@@ -322,7 +323,8 @@ def test_a_client_that_is_closed(flavours: Flavours, kind: Kind) -> None:
 
     def body(client: Flavour) -> Any:
         with flavours.new(client.engine, kind) as own:
-            live = own.tried("is_server_live")
+            live = own.call("is_server_live")
+            assert live is True
             own.close()
             if kind == "http":  # its pool waits for ever
                 return live

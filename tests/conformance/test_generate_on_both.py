@@ -246,7 +246,9 @@ def test_chunks(engines: Engines, path: str) -> None:
         with connect(engine, f"decoupled/{path}", {"CODE": code}) as connection:
             data = b""
             while not data.endswith(b"\r\n0\r\n\r\n"):
-                data += connection.recv(1 << 16)
+                part = connection.recv(1 << 16)
+                assert part, "it has hung up"
+                data += part
         return data.partition(b"\r\n\r\n")[2]
 
     engines.same(body)
@@ -309,12 +311,16 @@ threading.Thread(target=work).start()
         with connect(engine, "decoupled/generate_stream", {"CODE": wait}) as connection:
             data = b""
             while b"first" not in data:
-                data += connection.recv(1 << 16)
+                part = connection.recv(1 << 16)
+                assert part, "it has hung up"
+                data += part
             assert b"second" not in data
             go = "self.kept['go'] = True; sender.send(response(1), flags=1)"
             ask(engine.http_url, "decoupled/generate", {"CODE": go})
             while not data.endswith(b"\r\n0\r\n\r\n"):
-                data += connection.recv(1 << 16)
+                part = connection.recv(1 << 16)
+                assert part, "it has hung up"
+                data += part
         return data.partition(b"\r\n\r\n")[2]
 
     engines.same(body)

@@ -57,7 +57,7 @@ def outcome(call: Any) -> Any:
 
 
 def deadline(patient: Patient) -> Any:
-    call = patient.send("a", timeout=0.5)
+    call = patient.send("a", timeout=2)
     patient.begun("a")
     return outcome(call), patient.ended("a")
 

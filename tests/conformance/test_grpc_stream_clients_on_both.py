@@ -166,7 +166,7 @@ def test_stopping_with_cancellation(streams: Engines, tmp_path: Path, model: str
 def test_the_timeout_of_a_stream(streams: Engines, tmp_path: Path) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
-        with Client(engine, stream_timeout=1) as client:
+        with Client(engine, stream_timeout=2) as client:
             client.send("once", parameters={"cancelled": signs("cancelled")})
             told = client.next()
             signs.wait("cancelled")

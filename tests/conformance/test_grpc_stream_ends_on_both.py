@@ -99,7 +99,7 @@ def test_a_request_that_waits_is_cancelled_too(streams: Engines, tmp_path: Path)
 def test_the_deadline_of_the_call(streams: Engines, tmp_path: Path, model: str) -> None:
     def body(engine: Engine) -> Any:
         signs = Signs(tmp_path, engine)
-        with Stream(engine.grpc_url, request(model, cancelled=signs("it")), timeout=1) as stream:
+        with Stream(engine.grpc_url, request(model, cancelled=signs("it")), timeout=2) as stream:
             told = stream.rest()
         signs.wait("it")
         fine(engine)

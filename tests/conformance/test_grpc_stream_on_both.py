@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -260,20 +261,23 @@ def test_classes_of_an_output(streams: Engines, model: str) -> None:
 def test_an_output_in_shared_memory(streams: Engines, model: str, room: int) -> None:
     def body(engine: Engine) -> Any:
         name = f"stream_{engine.name}_{model}_{room}"
-        region = shared_memory.create_shared_memory_region(name, f"/{name}", 4)
+        key = f"/triton_stub_{uuid.uuid4().hex[:12]}"
+        region = shared_memory.create_shared_memory_region(name, key, 4)
         asked = request(model, 6)
         place = asked.outputs.add(name="OUT").parameters
         place["shared_memory_region"].string_param = name
         place["shared_memory_byte_size"].int64_param = room
-        with engine.client("grpc") as client:
-            client.register_system_shared_memory(name, f"/{name}", 4)
-            try:
-                told = ask(engine.grpc_url, asked)
-            finally:
-                client.unregister_system_shared_memory(name)
-        array = shared_memory.get_contents_as_numpy(region, np.float32, [1]).tolist()
-        shared_memory.destroy_shared_memory_region(region)
-        return told, array
+        try:
+            with engine.client("grpc") as client:
+                client.register_system_shared_memory(name, key, 4)
+                try:
+                    told = ask(engine.grpc_url, asked)
+                finally:
+                    client.unregister_system_shared_memory(name)
+            array = shared_memory.get_contents_as_numpy(region, np.float32, [1])
+            return told, array.tolist()
+        finally:
+            shared_memory.destroy_shared_memory_region(region)
 
     (messages, *_), array = streams.same(body)
     assert (bool(messages[0][0]), array[0] > 0) == (room < 4, room == 4)

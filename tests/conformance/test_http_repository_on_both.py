@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,8 @@ def told(engine: Engine, *requests: bytes) -> list[Any]:
     """What is answered to each request, and what serves then."""
     answers = [ask(engine, request) for request in requests]
     # The folder of files that come with a request has a name that is made up.
-    texts = [
-        re.sub(r"/tmp/(folder\w+|triton-stub-\w+/one)", "/…", each.document) for each in answers
-    ]
+    folder = rf"(/tmp/folder\w+|{re.escape(tempfile.gettempdir())}/triton-stub-\w+/one)"
+    texts = [re.sub(folder, "/…", each.document) for each in answers]
     ready = [
         (row["name"], row.get("version"), row.get("state")) for row in index(engine, ready=True)
     ]

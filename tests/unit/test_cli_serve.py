@@ -79,8 +79,8 @@ def test_polling(tmp_path, serve):
         with contextlib.suppress(urllib.error.HTTPError):
             ready = urllib.request.urlopen(f"{url}/v2/models/b/ready", None, TIMEOUT).status
     assert infer(url, "b") == [2]
-    while "model 'c' is not served:\n" not in process.process.stderr.readline():
-        pass
+    while "model 'c' is not served:\n" not in (line := process.process.stderr.readline()):
+        assert line, "it has ended"
     code, _, _ = process.end(signal.SIGINT)
     assert code == 0
 
@@ -175,9 +175,10 @@ def test_quiet(tmp_path, serve):
     write_model(tmp_path, "good")
     write_model(tmp_path, "bad", BROKEN)
     process = serve(tmp_path, "--quiet", "--http-thread-count=3")
-    line = ""
-    while "Started Metrics Service at" not in line:  # in the log
-        line = process.process.stderr.readline()
+    log = []
+    while not log or "Started Metrics Service at" not in log[-1]:
+        log.append(process.process.stderr.readline())
+        assert log[-1], "".join(log)
     code, out, _ = process.end(signal.SIGTERM)
     assert (code, out) == (0, "")
 

@@ -157,6 +157,8 @@ def test_listening_takes_the_port_and_answers_nobody(server: triton_stub.Server)
         GrpcEndpoint(server, port=port).listen()
     with ThreadPoolExecutor(1) as pool:
         answered = pool.submit(infer, url)
+        with pytest.raises(TimeoutError):
+            answered.result(0.2)
         endpoint.start()
         assert answered.result(PATIENCE)
     endpoint.stop()
