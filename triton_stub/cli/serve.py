@@ -77,10 +77,9 @@ def _run(server: Server, arguments: Any, progress: Progress, out: TextIO) -> int
             print(summary.models(server, columns), file=out, flush=True)
             print(summary.options(server, columns), file=out, flush=True)
             explanation.print_failures(server.load_errors)
-            opened = _open(server, arguments)
-            # Whoever reads this may send the signal at once.
+            # Whoever reads of a port, here or in the log, may send the signal at once.
             with contextlib.suppress(KeyboardInterrupt):
-                for service, url in opened.items():
+                for service, url in _open(server, arguments).items():
                     print(f"Started {service} at {url}", file=out, flush=True)
                 _follow(server, arguments)
             print(
