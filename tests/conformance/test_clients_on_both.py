@@ -181,7 +181,6 @@ def test_a_model_that_comes_with_the_request(flavours: Flavours, kind: Kind) -> 
     flavours.same(kind, body)
 
 
-@pytest.mark.rule("5.5-methods")
 def test_every_method_is_called() -> None:
     """Of a newer tritonclient, too."""
     called = {call[0] for calls in CALLS.values() for call in calls}
