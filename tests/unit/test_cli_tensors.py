@@ -41,6 +41,8 @@ def one(datatype, dims, text, *, batch_size=None, max_batch_size=0):
         ("FP64", [-1], "NaN,-Infinity", [np.nan, -np.inf]),
         ("INT8", [-1], "-128,127", [-128, 127]),
         ("UINT64", [1], "18446744073709551615", [2**64 - 1]),
+        ("UINT64", [-1], "0,9223372036854775808", [0, 2**63]),
+        ("FP64", [-1], "0,9223372036854775808", [0, 2**63]),
         ("BOOL", [-1], "true,false", [True, False]),
         ("INT32", [-1], "[]", []),
         ("BYTES", [1], "hello, world", [b"hello, world"]),

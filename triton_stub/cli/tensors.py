@@ -202,8 +202,10 @@ def _converted(name: str, datatype: Datatype, value: Any) -> Array:
         array = np.asarray(value)
     except ValueError:
         raise ValueError(_uneven(name)) from None
+    exact = _exact(value)
+    array = array if exact is None else exact
     wanted, kind = datatype.numpy, array.dtype.kind
-    whole = kind in "iu" or (not array.size and kind == "f")
+    whole = kind in "iu" or exact is not None or (not array.size and kind == "f")
     if wanted.kind == "b":
         fits = kind == "b"
     elif wanted.kind in "iu":
@@ -217,6 +219,14 @@ def _converted(name: str, datatype: Datatype, value: Any) -> Array:
             "convert it first"
         )
     return array.astype(wanted)
+
+
+def _exact(value: Any) -> Array | None:
+    """Integers that have no type in common in NumPy, such as 0 and 2**63, as they are."""
+    if isinstance(value, np.ndarray) or np.asarray(value).dtype.kind != "f":
+        return None
+    array: Array = np.asarray(value, dtype=object)
+    return array if array.size and all(type(item) is int for item in array.flat) else None
 
 
 def _texts(name: str, value: Any) -> Array:
