@@ -24,35 +24,22 @@ def test_nothing_is_lost():
     assert all(int(count) for _, count in rows)
 
 
-CONFIG = """
-backend: "python"
-input [ { name: "IN" data_type: TYPE_INT64 dims: [ 2 ] } ]
-output [ { name: "OUT" data_type: TYPE_INT64 dims: [ 2 ] } ]
-"""
-CODE = """
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
-
-    def answer(self, request):
-        numbers = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
-        if numbers[1] % 3 == 0:
-            raise pb_utils.TritonModelException("no")
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", numbers + numbers[1] % 2)])
-"""
-
-
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_what_is_lost_or_mixed_up_is_told(protocol, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
     import crowd
     import crowd_client
 
+    # Every third request is refused, and every second number of the others is another one.
+    wrong = crowd.CODE.replace(
+        "        return pb_utils",
+        '        if numbers[1] % 3 == 0:\n            raise pb_utils.TritonModelException("no")\n'
+        "        numbers = numbers + numbers[1] % 2\n        return pb_utils",
+    )
+    assert wrong != crowd.CODE
     (tmp_path / "same/1").mkdir(parents=True)
-    (tmp_path / "same/config.pbtxt").write_text(CONFIG)
-    (tmp_path / "same/1/model.py").write_text(CODE)
+    (tmp_path / "same/config.pbtxt").write_text(crowd.CONFIG)
+    (tmp_path / "same/1/model.py").write_text(wrong)
     monkeypatch.setattr(crowd, "PATIENCE", 0)
     with StubEngine(tmp_path) as engine:
         url = getattr(engine, f"{protocol}_url")

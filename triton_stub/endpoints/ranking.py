@@ -98,10 +98,11 @@ class _Introsort:
                 of[1 : place + 1] = of[:place]
                 of[0] = index
                 continue
-            while place and self._before(index, of[place - 1]):
-                of[place] = of[place - 1]
-                place -= 1  # noqa: PLW2901
-            of[place] = index
+            hole = place
+            while hole and self._before(index, of[hole - 1]):
+                of[hole] = of[hole - 1]
+                hole -= 1
+            of[hole] = index
 
     def _heap_sort(self, first: int, last: int) -> None:
         """For values in an order in which partitions get nowhere."""

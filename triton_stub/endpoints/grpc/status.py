@@ -6,15 +6,14 @@ Source: server ``src/grpc/grpc_utils.cc``, ``GrpcStatusUtil``.
 from __future__ import annotations
 
 import contextlib
-import traceback
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from triton_stub.endpoints.defects import defect
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.casters import c_string
-from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,8 +64,7 @@ class Refusals(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             except ServerError as error:
                 abort(context, error)
             except Exception as error:  # noqa: BLE001 - gRPC would tell standard error
-                self._log.note(LogLevel.ERROR, traceback.format_exc())
-                abort(context, defect(error))
+                abort(context, defect(self._log, error))
 
         return grpc.unary_unary_rpc_method_handler(
             answer, response_serializer=handler.response_serializer
@@ -93,14 +91,6 @@ def _read(handler: grpc.RpcMethodHandler, body: bytes) -> Any:
         return handler.request_deserializer(body)
     except DecodeError:
         raise InferenceError("Unable to parse request") from None
-
-
-def defect(error: Exception) -> ServerError:
-    """What is told of an error that nobody has foreseen."""
-    return ServerError(
-        f"triton_stub failed to answer this request: {type(error).__name__}: {error}. This is a "
-        "defect of triton_stub; the server's log has the traceback."
-    )
 
 
 def _unknown(_requests: Any, context: grpc.ServicerContext) -> Any:

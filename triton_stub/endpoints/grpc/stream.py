@@ -8,21 +8,20 @@ from __future__ import annotations
 import math
 import queue
 import threading
-import traceback
 from typing import TYPE_CHECKING
 
 import grpc
 
 from triton_stub import deviations
 from triton_stub.core.responses import UNTIL_COLLECTION
+from triton_stub.endpoints.defects import defect
 from triton_stub.endpoints.grpc import codec
 from triton_stub.endpoints.grpc.asked import Asked
 from triton_stub.endpoints.grpc.inference import STOPPING
-from triton_stub.endpoints.grpc.status import abort, defect
+from triton_stub.endpoints.grpc.status import abort
 from triton_stub.endpoints.grpc.turns import Turns
 from triton_stub.errors import InferenceError, ServerError, StatusCode
 from triton_stub.pb_utils.casters import c_string
-from triton_stub.pb_utils.logger import LogLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,8 +114,7 @@ class _Stream:
             is_failed = True
             abort(self._context, error)
         except Exception as error:  # noqa: BLE001 - gRPC would tell standard error
-            self._server.log().note(LogLevel.ERROR, traceback.format_exc())
-            abort(self._context, defect(error))
+            abort(self._context, defect(self._server.log(), error))
         finally:
             # A stream that ends with an error lets its other requests go on, as the server does.
             self._end(cancel=not is_failed)
@@ -158,8 +156,7 @@ class _Stream:
         except ServerError as error:
             asked.refuse(error)
         except Exception as error:  # noqa: BLE001 - or the stream would never end
-            self._server.log().note(LogLevel.ERROR, traceback.format_exc())
-            asked.refuse(defect(error))
+            asked.refuse(defect(self._server.log(), error))
         if self._is_left:  # which may have come before there was anything to cancel
             asked.forsake(cancel=True)
         self._events.put(asked)

@@ -6,11 +6,11 @@ Source: server ``src/http_server.cc``, ``HTTPAPIServer::Handle`` and the handler
 from __future__ import annotations
 
 import re
-import traceback
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 
+from triton_stub.endpoints.defects import defect
 from triton_stub.endpoints.headers import ForwardedHeaders
 from triton_stub.endpoints.http import answers, bodies, departure, inference
 from triton_stub.endpoints.http.about import About
@@ -19,8 +19,7 @@ from triton_stub.endpoints.http.inference import Inference
 from triton_stub.endpoints.http.memory import Memory
 from triton_stub.endpoints.http.repository import ModelRepository
 from triton_stub.endpoints.http.settings import Settings
-from triton_stub.errors import InferenceError, ServerError
-from triton_stub.pb_utils.logger import LogLevel
+from triton_stub.errors import ServerError
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -72,14 +71,7 @@ class HttpApp:
         except ServerError as error:
             response = answers.error(error, answers.JSON)
         except Exception as error:  # noqa: BLE001 - the client must not wait for ever
-            self._server.log().note(LogLevel.ERROR, traceback.format_exc())
-            response = answers.error(
-                InferenceError(
-                    f"triton_stub failed to answer this request: {type(error).__name__}: {error}. "
-                    "This is a defect of triton_stub; the server's log has the traceback."
-                ),
-                answers.JSON,
-            )
+            response = answers.error(defect(self._server.log(), error), answers.JSON)
         client = departure.of(request)
 
         async def receive_after_body() -> Message:
