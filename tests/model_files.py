@@ -25,6 +25,29 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError("minus fourteen"))
         return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", 2 * array)])
 """
+# Answers with what it is sent.
+ECHO = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse(request.inputs()) for request in requests]
+"""
+# Says that it has begun, and waits until it may go on.
+WAITING = """
+import pathlib
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        here = pathlib.Path(pb_utils.get_model_dir())
+        (here / "begun").touch()
+        end = time.monotonic() + 60
+        while not (here / "go").exists() and time.monotonic() < end:
+            time.sleep(0.001)
+        return [pb_utils.InferenceResponse(request.inputs()) for request in requests]
+"""
 # Waits in execute until the test opens gates.GATES[<name of the model>]; tells how it ends.
 GATED = (
     """

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc
+from model_files import ECHO, WAITING
 from patience import PATIENCE, wait_until
 from tritonclient.grpc import InferInput, service_pb2, service_pb2_grpc
 
@@ -27,34 +28,12 @@ backend: "python"
 input { name: "X" data_type: TYPE_FP32 dims: [ -1 ] }
 output { name: "X" data_type: TYPE_FP32 dims: [ -1 ] }
 """
-MODEL = """
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [pb_utils.InferenceResponse(request.inputs()) for request in requests]
-"""
-# Says that it has begun, and waits until it may go on.
-WAITING = """
-import pathlib
-import time
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        here = pathlib.Path(pb_utils.get_model_dir())
-        (here / "begun").touch()
-        end = time.monotonic() + 60
-        while not (here / "go").exists() and time.monotonic() < end:
-            time.sleep(0.001)
-        return [pb_utils.InferenceResponse(request.inputs()) for request in requests]
-"""
 ROW = np.array([1, 2], np.float32)
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[triton_stub.Server]:
-    for name, code in (("echo", MODEL), ("waiting", WAITING)):
+    for name, code in (("echo", ECHO), ("waiting", WAITING)):
         version = tmp_path / name / "1"
         version.mkdir(parents=True)
         (tmp_path / name / "config.pbtxt").write_text(CONFIG)

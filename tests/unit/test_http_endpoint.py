@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tritonclient.http
 import tritonclient.http.aio
+from model_files import ECHO, WAITING
 from patience import wait_until
 from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
@@ -38,28 +39,6 @@ backend: "python"
 max_batch_size: 64
 dynamic_batching { max_queue_delay_microseconds: 1000 }
 """
-MODEL = """
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [pb_utils.InferenceResponse(request.inputs()) for request in requests]
-"""
-# Says that it has begun, and waits until it may go on.
-WAITING_MODEL = """
-import pathlib
-import time
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        here = pathlib.Path(pb_utils.get_model_dir())
-        (here / "begun").touch()
-        end = time.monotonic() + 60
-        while not (here / "go").exists() and time.monotonic() < end:
-            time.sleep(0.001)
-        return [pb_utils.InferenceResponse(request.inputs()) for request in requests]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +46,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models that answer with what they were sent, one for each datatype under test."""
     root: Path = tmp_path_factory.mktemp("models")
     for datatype in ("FP32", "STRING", "BF16", "INT64"):
-        write_model(root / datatype.lower(), datatype, MODEL)
+        write_model(root / datatype.lower(), datatype, ECHO)
     return root
 
 
@@ -282,7 +261,7 @@ def test_a_defect_of_ours_is_an_answer_and_in_the_log(
 
 
 def test_stop_answers_what_is_under_way(tmp_path: Path) -> None:
-    version = write_model(tmp_path / "waiting", "FP32", WAITING_MODEL)
+    version = write_model(tmp_path / "waiting", "FP32", WAITING)
     body = b'{"inputs":[{"name":"X","datatype":"FP32","shape":[1,1],"data":[7]}]}'
     with triton_stub.Server(tmp_path) as server, ThreadPoolExecutor(2) as pool:
         endpoint = server.serve(http_port=0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from triton_stub.cli import flags, values
 from triton_stub.cli.parser import POSITIONALS
 from triton_stub.cli.ports import PROTOCOLS
+from triton_stub.endpoints.http.bodies import MAX_INPUT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +131,7 @@ def _add_ports(parser: Parser) -> None:
         help="clients may register shared memory (default: true; tritonserver since 26.04: false)",
     )  # fmt: skip
     parser.value(
-        ports, "--http-max-input-size", values.size, default=1 << 26, metavar="BYTES",
+        ports, "--http-max-input-size", values.size, default=MAX_INPUT_SIZE, metavar="BYTES",
         help="of a request, also when it is decompressed (default: 67108864)",
     )  # fmt: skip
     parser.value(

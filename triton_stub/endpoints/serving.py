@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from triton_stub.endpoints.http.bodies import MAX_INPUT_SIZE
 from triton_stub.errors import ServerError, StatusCode
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Serving:
         grpc_port: int | None = None,
         metrics_port: int | None = None,
         grpc_options: GrpcOptions | None = None,
-        http_max_input_size: int = 1 << 26,
+        http_max_input_size: int = MAX_INPUT_SIZE,
         http_header_forward_pattern: str = "",
     ) -> None:
         # Each protocol on first use: not everybody has the packages of both.
