@@ -26,6 +26,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
         super().connection_made(transport)
+        self.access_log = False  # the logger is that of any uvicorn in this process
         self._departure = Departure(self._hang_up)
         self._deaf = False
         self._goes_on = False

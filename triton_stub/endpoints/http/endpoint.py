@@ -127,6 +127,13 @@ class HttpEndpoint:
         self.stop()
 
 
+class _Config(uvicorn.Config):
+    """Leaves uvicorn's loggers alone: whoever has a uvicorn in this process has set them up."""
+
+    def configure_logging(self) -> None:
+        """Called by uvicorn."""
+
+
 class _Port:
     """One port, and the application that answers there, in a thread of its own."""
 
@@ -167,16 +174,13 @@ class _Port:
     def start(self) -> None:
         """Open the port; connections are accepted when this returns."""
         self.listen()
-        config = uvicorn.Config(
+        config = _Config(
             self._app,
             http=Connection,
             ws="none",
             loop="asyncio",
             lifespan="off",
             interface="asgi3",
-            log_config=None,
-            log_level="error",
-            access_log=False,
             server_header=False,
             date_header=False,
             proxy_headers=False,
