@@ -37,6 +37,14 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._departure.happen()
 
+    def shutdown(self) -> None:
+        """Called by uvicorn when the port closes: nobody waits for the rest of a request."""
+        cycle = self.cycle  # None before the first request
+        if cycle and cycle.more_body and not (cycle.response_started or self.pipeline):
+            self.transport.close()
+        else:
+            super().shutdown()
+
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Called by asyncio when the client has hung up; True to keep our side open."""
         if not self._is_answering():
