@@ -40,7 +40,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Called by uvicorn when the port closes: nobody waits for the rest of a request."""
         cycle = self.cycle  # None before the first request
-        if cycle and cycle.more_body and not (cycle.response_started or self.pipeline):
+        if bool(cycle) and cycle.more_body and not (cycle.response_started or self.pipeline):
             self.transport.close()
         else:
             super().shutdown()
