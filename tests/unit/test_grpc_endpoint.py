@@ -232,6 +232,19 @@ def test_hundreds_of_calls_at_once(server: triton_stub.Server) -> None:
         assert {call.result().raw_output_contents[0] for call in calls} == {ROW.tobytes()}
 
 
+def test_no_thread_keeps_the_process_from_ending(server: triton_stub.Server) -> None:
+    """Of a process that has never stopped its server; threads of gRPC itself never do."""
+    before = set(threading.enumerate())
+    with ThreadPoolExecutor(1) as pool, GrpcEndpoint(server) as endpoint:
+        with server.hold("echo") as held:
+            answer = pool.submit(infer, endpoint.grpc_url)
+            held.wait(1)
+            own = {each for each in set(threading.enumerate()) - before if "grpc" in each.name}
+            assert own
+            assert all(each.daemon for each in own)
+        assert answer.result(PATIENCE)
+
+
 def test_its_threads_end(server: triton_stub.Server) -> None:
     before = set(threading.enumerate())
     with GrpcEndpoint(server) as endpoint:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -16,6 +15,7 @@ from triton_stub.endpoints.grpc.about import health
 from triton_stub.endpoints.grpc.codec import LARGEST_MESSAGE
 from triton_stub.endpoints.grpc.service import Service
 from triton_stub.endpoints.grpc.status import Refusals
+from triton_stub.endpoints.grpc.threads import Threads
 from triton_stub.endpoints.headers import ForwardedHeaders
 from triton_stub.errors import ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
@@ -111,6 +111,7 @@ class GrpcEndpoint:
         self._headers = ForwardedHeaders(self._options.header_forward_pattern)
         self._grpc: grpc.Server | None = None
         self._service: Service | None = None
+        self._threads: Threads | None = None
         self._is_started = False
 
     @property
@@ -126,7 +127,7 @@ class GrpcEndpoint:
         if self._grpc is not None:
             return self
         address = self._address()
-        threads = ThreadPoolExecutor(_MOST_CALLS, thread_name_prefix="grpc")
+        threads = self._threads = Threads(_MOST_CALLS)
         server = grpc.server(
             threads,
             interceptors=(Refusals(self._log),),
@@ -168,6 +169,8 @@ class GrpcEndpoint:
         if self._service is not None:
             self._service.end_streams()  # or they last as long as their clients wish
         ended.wait()
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def __enter__(self) -> Self:
         return self if self._is_started else self.start()
