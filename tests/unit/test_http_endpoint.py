@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import logging
 import socket
 import subprocess
 import sys
@@ -324,31 +323,6 @@ def test_stop_closes_the_port_and_ends_the_thread(repository: Path) -> None:
     assert threading.active_count() == before
 
 
-def test_loggers_of_uvicorn_are_left_alone(
-    repository: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Another uvicorn in this process may have set them up."""
-    handler = logging.NullHandler()
-    loggers = [logging.getLogger(f"uvicorn.{name}") for name in ("error", "access", "asgi")]
-    before = [(logger.level, logger.handlers, logger.propagate) for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.addHandler(handler)
-            logger.setLevel(logging.INFO)
-        with triton_stub.Server(repository) as server:
-            assert ask(server.http_url, "GET", "/v2")[0] == 200
-        for logger in loggers:
-            assert (logger.level, logger.handlers) == (logging.INFO, [handler])
-            assert logger.propagate
-        # Nor does it log there whoever asks, what a uvicorn would.
-        assert "GET /v2" not in caplog.text
-    finally:
-        for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-            logger.handlers, logger.propagate = handlers, propagate
-
-
 def test_a_server_closes_every_port(repository: Path) -> None:
     with triton_stub.Server(repository) as server:
         urls = [server.serve(http_port=0).http_url, server.serve(http_port=0).http_url]
@@ -414,5 +388,5 @@ def test_a_missing_package(missing: str) -> None:
     )
     assert done.stdout == (
         f"the HTTP endpoint needs the package {missing!r}, which is not installed: "
-        "pip install triton-stub[serve]\n"
+        'pip install "triton-stub[serve]"\n'
     )
