@@ -232,6 +232,44 @@ def test_hundreds_of_calls_at_once(server: triton_stub.Server) -> None:
         assert {call.result().raw_output_contents[0] for call in calls} == {ROW.tobytes()}
 
 
+@pytest.mark.parametrize("way", ["cancelled", "deadline"])
+def test_a_call_that_is_over_takes_no_thread(
+    server: triton_stub.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """But the model answers, and is counted and traced as ever."""
+    monkeypatch.setattr("triton_stub.endpoints.grpc.endpoint._MOST_CALLS", 1)
+    folder = tmp_path / "waiting" / "1"
+    tracing = {"level": "TIMESTAMPS", "rate": "1", "file": str(tmp_path / "trace")}
+    asked = message()
+    asked.model_name = "waiting"
+    with (
+        triton_stub.Server(server.options.model_repository, trace_config=tracing) as traced,
+        grpc.insecure_channel(traced.grpc_url) as channel,
+    ):
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        call = stub.ModelInfer.future(asked, timeout=PATIENCE if way == "cancelled" else 2)
+        wait_until((folder / "begun").exists)
+        if way == "cancelled":
+            call.cancel()
+        else:
+            with pytest.raises(grpc.RpcError, match="Deadline Exceeded"):
+                call.result()
+        assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=PATIENCE / 2).live
+        assert counted(traced) == (0, 0)
+        (folder / "go").touch()
+        wait_until(lambda: counted(traced) == (1, 0))
+    text = (tmp_path / "trace").read_text()
+    order = ["INFER_RESPONSE_COMPLETE", "GRPC_SEND_START", "GRPC_SEND_END"]
+    assert [text.count(name) for name in order] == [1, 1, 1]
+    assert sorted(order, key=text.index) == order
+
+
+def counted(server: triton_stub.Server) -> tuple[int, int]:
+    """Requests that went well, and that failed."""
+    (row,) = server.statistics("waiting")["model_stats"]
+    return row["inference_stats"]["success"]["count"], row["inference_stats"]["fail"]["count"]
+
+
 def test_no_thread_keeps_the_process_from_ending(server: triton_stub.Server) -> None:
     """Of a process that has never stopped its server; threads of gRPC itself never do."""
     before = set(threading.enumerate())

@@ -133,6 +133,15 @@ class Responses:
         if not self.closed:
             self.cancelled = True
 
+    def leave(self, instead: InferenceResponse) -> None:
+        """Cancel, and have whoever waits get this final response in place of what is to come.
+
+        To everybody else the request goes on.
+        """
+        if not self.closed:
+            self.cancelled = True
+            self._arrived.put(instead)
+
     def __iter__(self) -> Responses:
         return self
 
