@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0]
     raise ServerError(
         f"the HTTP endpoint needs the package {package!r}, which is not installed: "
-        "pip install triton-stub[serve]",
+        'pip install "triton-stub[serve]"',
         StatusCode.UNAVAILABLE,
     ) from error
 
@@ -115,8 +115,14 @@ class HttpEndpoint:
             self._log.note(LogLevel.INFO, f"Started {title} at {port.url}")
         return self
 
+    def close(self) -> None:
+        """Close the ports soon, and wait for nobody: ``stop()`` does both."""
+        for port, _ in self._ports:
+            port.close()
+
     def stop(self) -> None:
         """Close the ports, and answer the requests that are under way; may be called twice."""
+        self.close()  # all at once, or one would stay open while another one waits
         for port, _ in self._ports:
             port.stop()
 
@@ -198,10 +204,15 @@ class _Port:
         )
         self._thread.start()
 
+    def close(self) -> None:
+        """Have the port closed soon, and wait for nobody."""
+        if self._uvicorn is not None:
+            self._uvicorn.should_exit = True
+
     def stop(self) -> None:
         """Close the port, and answer the requests that are under way."""
-        if self._uvicorn is not None and self._thread is not None:
-            self._uvicorn.should_exit = True
+        self.close()
+        if self._thread is not None:
             self._thread.join()
         if self._listener is not None:
             self._listener.close()  # older uvicorns leave it open if they are stopped at once
