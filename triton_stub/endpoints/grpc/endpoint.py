@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -113,6 +114,8 @@ class GrpcEndpoint:
         self._service: Service | None = None
         self._threads: Threads | None = None
         self._is_started = False
+        self._ended = threading.Event()  # of the server that was started last
+        self._ended.set()
 
     @property
     def grpc_url(self) -> str:
@@ -157,18 +160,22 @@ class GrpcEndpoint:
         self._log.note(LogLevel.INFO, f"Started GRPCInferenceService at {self.grpc_url}")
         return self
 
-    def stop(self) -> None:
-        """Close the port, and answer the calls that are under way; may be called twice."""
-        if self._grpc is None:
-            return
+    def close(self) -> None:
+        """Close the port, and wait for nobody: ``stop()`` does both."""
         server, self._grpc = self._grpc, None
+        if server is None:
+            return
         if not self._is_started:
             server.start()  # or it keeps its port
         self._is_started = False
-        ended = server.stop(_GRACE_SECONDS)
+        self._ended = server.stop(_GRACE_SECONDS)
         if self._service is not None:
             self._service.end_streams()  # or they last as long as their clients wish
-        ended.wait()
+
+    def stop(self) -> None:
+        """Close the port, and answer the calls that are under way; may be called twice."""
+        self.close()
+        self._ended.wait()
         if self._threads is not None:
             self._threads.shutdown()
 
