@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from triton_stub.endpoints import sockets
@@ -42,7 +43,8 @@ class HttpEndpoint:
     Port 0 takes a free one, and None opens none; ``http_url`` and ``metrics_url`` say which.
     ``max_input_size`` is how many bytes of JSON, of an input without JSON, or of what a
     compressed body holds a request may have. Headers in whose name ``header_forward_pattern`` is
-    found become parameters of inference requests.
+    found become parameters of inference requests. ``host`` may be ``unix:`` and the path of a
+    socket.
     """
 
     def __init__(
@@ -216,4 +218,7 @@ class _Port:
             self._thread.join()
         if self._listener is not None:
             self._listener.close()  # older uvicorns leave it open if they are stopped at once
+            if self._host.startswith(sockets.UNIX):
+                # Or nobody can take this place again.
+                Path(self._host.removeprefix(sockets.UNIX)).unlink(missing_ok=True)
         self._uvicorn = self._thread = self._listener = None
