@@ -87,10 +87,9 @@ def _run(server: Server, arguments: Any, progress: Progress, out: TextIO) -> int
             explanation.print_failures(server.load_errors)
             if not (server.index() or server.load_errors):
                 print(_no_model(server), file=out, flush=True)
-            opened = _open(server, arguments)
-            # Whoever reads this may send the signal at once.
+            # Whoever reads of a port, here or in the log, may send the signal at once.
             with contextlib.suppress(KeyboardInterrupt):
-                for service, url in opened.items():
+                for service, url in _open(server, arguments).items():
                     print(f"Started {service} at {url}", file=out, flush=True)
                 _follow(server, arguments)
             print(
