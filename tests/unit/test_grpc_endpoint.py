@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -63,9 +65,9 @@ def server(tmp_path: Path) -> Iterator[triton_stub.Server]:
         yield server
 
 
-def message() -> service_pb2.ModelInferRequest:
+def message(model: str = "echo") -> service_pb2.ModelInferRequest:
     return service_pb2.ModelInferRequest(
-        model_name="echo",
+        model_name=model,
         inputs=[{"name": "X", "datatype": "FP32", "shape": [2]}],
         raw_input_contents=[ROW.tobytes()],
     )
@@ -240,14 +242,13 @@ def test_a_call_that_is_over_takes_no_thread(
     monkeypatch.setattr("triton_stub.endpoints.grpc.endpoint._MOST_CALLS", 1)
     folder = tmp_path / "waiting" / "1"
     tracing = {"level": "TIMESTAMPS", "rate": "1", "file": str(tmp_path / "trace")}
-    asked = message()
-    asked.model_name = "waiting"
     with (
         triton_stub.Server(server.options.model_repository, trace_config=tracing) as traced,
         grpc.insecure_channel(traced.grpc_url) as channel,
     ):
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        call = stub.ModelInfer.future(asked, timeout=PATIENCE if way == "cancelled" else 2)
+        limit = PATIENCE if way == "cancelled" else 2
+        call = stub.ModelInfer.future(message("waiting"), timeout=limit)
         wait_until((folder / "begun").exists)
         if way == "cancelled":
             call.cancel()
@@ -270,17 +271,35 @@ def counted(server: triton_stub.Server) -> tuple[int, int]:
     return row["inference_stats"]["success"]["count"], row["inference_stats"]["fail"]["count"]
 
 
-def test_no_thread_keeps_the_process_from_ending(server: triton_stub.Server) -> None:
-    """Of a process that has never stopped its server; threads of gRPC itself never do."""
-    before = set(threading.enumerate())
-    with ThreadPoolExecutor(1) as pool, GrpcEndpoint(server) as endpoint:
-        with server.hold("echo") as held:
-            answer = pool.submit(infer, endpoint.grpc_url)
-            held.wait(1)
-            own = {each for each in set(threading.enumerate()) - before if "grpc" in each.name}
-            assert own
-            assert all(each.daemon for each in own)
-        assert answer.result(PATIENCE)
+# Ends while a model works on a call.
+ABRUPT = """
+import pathlib
+import sys
+import time
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from triton_stub import Server
+
+server = Server(sys.argv[1]).start()
+stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(server.grpc_url))
+asked = service_pb2.ModelInferRequest.FromString(sys.stdin.buffer.read())
+call = stub.ModelInfer.future(asked)
+while not pathlib.Path(sys.argv[1], "waiting", "1", "begun").exists():
+    time.sleep(0.01)
+print("end")
+"""
+
+
+def test_no_call_keeps_a_process_from_ending(server: triton_stub.Server, tmp_path: Path) -> None:
+    """One that has never stopped its server."""
+    done = subprocess.run(
+        [sys.executable, "-c", ABRUPT, str(tmp_path)],
+        input=message("waiting").SerializeToString(),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=PATIENCE / 2,  # the model would wait for longer
+    )
+    assert done.stdout == b"end\n"
 
 
 def test_its_threads_end(server: triton_stub.Server) -> None:

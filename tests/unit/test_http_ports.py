@@ -121,6 +121,23 @@ def test_ports_close_together(server: triton_stub.Server) -> None:
         stopped.result(PATIENCE)
 
 
+def test_the_port_of_metrics_does_not_wait_for_that_of_http(server: triton_stub.Server) -> None:
+    with (
+        ThreadPoolExecutor(2) as pool,
+        HttpEndpoint(server, metrics_port=0) as endpoint,
+        tritonclient.http.InferenceServerClient(endpoint.http_url) as http,
+        server.hold("m") as held,
+    ):
+        asked = pool.submit(http.infer, "m", [given(tritonclient.http)])
+        held.wait(1)
+        stopped = pool.submit(endpoint.stop)
+        wait_until(lambda: refuses(endpoint.metrics_url))
+        assert not asked.done()
+        held.release()
+        assert isinstance(asked.exception(PATIENCE), InferenceServerException)
+        stopped.result(PATIENCE)
+
+
 def given(client: Any) -> Any:
     return client.InferInput("X", [1], "FP32").set_data_from_numpy(np.ones(1, np.float32))
 

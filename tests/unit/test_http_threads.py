@@ -39,7 +39,8 @@ class TritonPythonModel:
     def execute(self, requests):
         raise ZeroDivisionError
 """
-CALLS = 12  # more than an event loop has threads on a small machine
+CALLS = 40  # more than an event loop has threads
+LARGE = b"[" + b"1," * 600_000  # what is no JSON in the end, is read in one of those
 
 
 @pytest.fixture
@@ -55,10 +56,10 @@ def server(folder: Path) -> Iterator[Server]:
         yield running
 
 
-def status(server: Server, path: str) -> int:
+def status(server: Server, path: str, body: bytes = b"") -> int:
     connection = http.client.HTTPConnection(server.http_url, timeout=PATIENCE)
     try:
-        connection.request("GET", path)
+        connection.request("POST" if body else "GET", path, body)
         return connection.getresponse().status
     finally:
         connection.close()
@@ -74,9 +75,8 @@ def test_a_model_that_takes_its_time_keeps_nobody_waiting(
         asked = [pool.submit(status, server, path) for _ in range(CALLS)]
         try:
             wait_until((folder / "begun").exists)
-            # These take the event loop, or one of its threads.
             assert status(server, "/v2/health/live") == 200
-            assert status(server, "/v2/models/slow/config") == 200
+            assert status(server, "/v2/models/slow/infer", LARGE) == 500
             assert not any(each.done() for each in asked)
         finally:
             (folder / "go").touch()
