@@ -17,6 +17,7 @@ from client_models import clients_of_both
 from comparing import Engines
 from flavours import Flavours
 from hypothesis import settings
+from lives import Lives
 from results import UPDATE, Results
 from stream_models import both_with_stream_models
 
@@ -47,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", mark)
     config.pluginmanager.register(Results(config))
+    config.pluginmanager.register(Lives())
     if config.getoption("--stub-isolation") == "process":
         in_processes = partialmethod(StubEngine.__init__, isolation="process")
         setattr(StubEngine, "__init__", in_processes)  # noqa: B010 - mypy wants a plain method

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_process import Process
 from hypothesis.statistics import collector
 from page import DEVIATION, EXAMPLES, NEWER, SAME, Case, Facts, Surface
 
 from triton_stub import deviations
+from triton_stub.cli.parser import Parser
+from triton_stub.engines.environment import NativeEnvironment
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 
@@ -27,6 +30,14 @@ FOLDER = Path(__file__).parent
 PAGE = FOLDER / "RESULTS.md"
 UPDATE = "--update-results"
 _BOTH = {"stub", "native"}
+# What is called when an engine, or its program, is started.
+_ASKED: tuple[tuple[str, type[Any], str], ...] = (
+    ("stub", StubEngine, "__init__"),
+    ("stub", Parser, "__init__"),
+    ("stub", Process, "__init__"),
+    ("native", NativeEngine, "__init__"),
+    ("native", NativeEnvironment, "variables"),
+)
 
 
 class Results:
@@ -47,8 +58,8 @@ class Results:
 
     def pytest_sessionstart(self) -> None:
         """Watch which engines are started."""
-        for kind, engine in (("stub", StubEngine), ("native", NativeEngine)):
-            self._watch(kind, engine)
+        for kind, owner, name in _ASKED:
+            self._watch(kind, owner, name)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """A mark that names nothing is a mistake."""
@@ -180,15 +191,15 @@ class Results:
             return "tests have failed"
         return "nothing was run" if session.config.option.collectonly else ""
 
-    def _watch(self, kind: str, engine: type[Any]) -> None:
-        start = engine.__init__
+    def _watch(self, kind: str, owner: type[Any], name: str) -> None:
+        start = getattr(owner, name)
 
         @functools.wraps(start)
-        def started(*args: Any, **kwargs: Any) -> None:
+        def started(*args: Any, **kwargs: Any) -> Any:
             self._starts[kind] += 1  # also if it fails, which may be what the test is about
-            start(*args, **kwargs)
+            return start(*args, **kwargs)
 
-        engine.__init__ = started
+        setattr(owner, name, started)
 
     @contextmanager
     def _starting(self) -> Iterator[set[str]]:

@@ -46,6 +46,14 @@ class Patient:
         """Which requests the model has seen."""
         return sorted(path.stem for path in self._folder.glob("*.begun"))
 
+    def counts(self) -> dict[str, int]:
+        """The model's statistics, without the times."""
+        (row,) = self.engine.statistics("patient")["model_stats"]
+        return {
+            **{name: int(each.get("count", 0)) for name, each in row["inference_stats"].items()},
+            **{name: int(row[name]) for name in ("inference_count", "execution_count")},
+        }
+
 
 def outcome(call: Any) -> Any:
     try:
@@ -94,8 +102,29 @@ def not_cancelled(patient: Patient) -> Any:
     return outcome(call), patient.ended("a")
 
 
+def counted(patient: Patient) -> Any:
+    """How often which count has gone up by calls that are over before their answers."""
+    before = patient.counts()
+    calls = [patient.send("a", timeout=2), patient.send("b")]
+    patient.begun("a")
+    outcome(calls[0])
+    patient.begun("b")
+    calls[1].cancel()
+    patient.ended("b")
+
+    def is_told() -> bool:
+        return sum(patient.counts()[name] - before[name] for name in ("success", "fail")) == len(
+            calls
+        )
+
+    wait_until(is_told)
+    return {name: count - before[name] for name, count in patient.counts().items()}
+
+
 @pytest.mark.rule("5.2-cancel")
-@pytest.mark.parametrize("body", [deadline, cancelled, cancelled_in_the_queue, not_cancelled])
+@pytest.mark.parametrize(
+    "body", [deadline, cancelled, cancelled_in_the_queue, not_cancelled, counted]
+)
 def test_cancelled_calls(
     grpc_engines: Engines, tmp_path: Path, body: Callable[[Patient], Any]
 ) -> None:

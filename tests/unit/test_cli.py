@@ -66,6 +66,10 @@ def test_help_needs_no_numpy(command):
     [
         ("uvicorn", ["serve", "models", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]),
         ("urllib3", ["infer", "model", "--url=127.0.0.1:1"]),
+        # What tritonclient makes a RuntimeError of.
+        ("geventhttpclient", ["infer", "model", "--url=127.0.0.1:1"]),
+        ("grpc", ["infer", "model", "--url=grpc://127.0.0.1:1"]),
+        ("tritonclient", ["infer", "model", "--url=grpc://127.0.0.1:1"]),
     ],
 )
 def test_a_package_that_is_missing_is_one_sentence_before_models_load(package, arguments):
@@ -76,7 +80,8 @@ def test_a_package_that_is_missing_is_one_sentence_before_models_load(package, a
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.endswith("pip install triton-stub[serve]\n")
+    assert f" needs the package '{package}" in ended.stderr
+    assert ended.stderr.endswith('pip install "triton-stub[serve]"\n')
     assert len(ended.stderr.splitlines()) == 1
 
 

@@ -82,6 +82,20 @@ def test_inputs_that_are_given(tmp_path, capsys):
     assert "model 'picky' has no input 'OUT'" in err
 
 
+def test_an_input_of_a_model_that_is_not_there(tmp_path, capsys):
+    write_model(tmp_path, "one")
+    write_model(tmp_path, "two", BROKEN)
+    code, rows, err = check(capsys, tmp_path, "--input=nope/IN=1", "--load-model=one")
+    assert (code, rows) == (1, {"one": ("1", "OK")})
+    assert err == "\n--input nope/IN: there is no model 'nope' to check (there are: one)\n"
+    code, _, err = check(capsys, tmp_path, "--input=two/IN=1")
+    assert code == 1
+    assert "--input" not in err  # there is one, though it does not load
+    code, _, err = check(capsys, tmp_path, "--input=two/IN=1", "--load-model=one")
+    assert code == 1
+    assert "there is no model 'two' to check" in err
+
+
 def test_one_model_alone(tmp_path, capsys):
     write_model(tmp_path, "one")
     write_model(tmp_path, "broken", BROKEN)

@@ -75,7 +75,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(models):
     with triton_stub.Server(models, exit_on_error=False) as server:
-        yield server.serve(http_port=0, grpc_port=0)
+        yield server.serve(http_port=0, grpc_port=0, metrics_port=0)
 
 
 @pytest.fixture
@@ -172,7 +172,8 @@ def test_a_decoupled_model_over_http(anywhere):
     code, _, err = anywhere("curious", "IN=1")
     assert code == 1
     assert err == (
-        "triton-stub: HTTP end point doesn't support models with decoupled transaction policy\n"
+        "triton-stub: HTTP end point doesn't support models with decoupled transaction policy; "
+        "ask its port for gRPC, with --url=grpc://HOST:PORT\n"
     )
 
 
@@ -218,12 +219,47 @@ def test_what_a_model_prints_is_no_answer(infer):
     assert len(answers(out)) == 1
 
 
-def test_a_server_that_is_not_there(capsys):
-    for url in ("127.0.0.1:1", "grpc://127.0.0.1:1"):
-        assert main(["infer", "model", "--url", url]) == 1
+GRPC_ADVICE = "is a server running there, and is this its port for gRPC (mostly 8001)?"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "advice"),
+    [
+        ("", "is a server running there?"),
+        ("http://", "is a server running there?"),
+        ("grpc://", GRPC_ADVICE),
+    ],
+)
+def test_a_server_that_is_not_there(scheme, advice, capsys):
+    assert main(["infer", "model", "--url", f"{scheme}127.0.0.1:1"]) == 1
+    start, end = capsys.readouterr().err.split("Connection refused")
+    assert start == "triton-stub: no answer from 127.0.0.1:1: "
+    assert end.endswith(f"; {advice}\n")  # gRPC for Linux and for macOS differ in between
+
+
+def test_a_port_of_another_protocol(server, capsys):
+    assert main(["infer", "model", "--url", server.grpc_url]) == 1
+    assert capsys.readouterr().err == (
+        f"triton-stub: no answer from {server.grpc_url}: what is there speaks no HTTP; is this a "
+        "port for gRPC? HTTP is mostly 8000\n"
+    )
+    for url in (server.http_url, server.metrics_url):
+        assert main(["infer", "model", "--url", f"grpc://{url}"]) == 1
         err = capsys.readouterr().err
-        assert err.startswith("triton-stub: 127.0.0.1:1: ")
-        assert len(err.splitlines()) == 1
+        assert err.startswith(f"triton-stub: no answer from {url}: ")
+        assert err.endswith(f"; {GRPC_ADVICE}\n")
+        assert len(err.splitlines()) == err.count(url) == 1
+    assert main(["infer", "model", "--url", server.metrics_url]) == 1
+    assert (
+        "is this its port for HTTP (mostly 8000), not that for metrics?" in capsys.readouterr().err
+    )
+
+
+def test_a_model_s_folder_is_no_repository(models, capsys):
+    folder = models / "model"
+    assert main(["infer", "model", "--model-repository", str(folder)]) == 1
+    told = f"{folder} is the folder of one model, not a model repository: "
+    assert f"{told}give the folder above it, {models}." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -234,6 +270,11 @@ def test_a_server_that_is_not_there(capsys):
         (["m", "--parameter=a"], "--parameter 'a': expected NAME=VALUE"),
         (["m", "--batch-size=0"], "--batch-size: expected 1 or more, got 0"),
         (["m", "--batch-size=x"], "Invalid option value. Got x"),
+        (["m", "--url="], "--url: expected [http://|grpc://]HOST:PORT, got ''"),
+        (["m", "--url=grpc://"], "--url: expected [http://|grpc://]HOST:PORT, got 'grpc://'"),
+        (["m", "--url=http://:8000"], "--url: expected [http://|grpc://]HOST:PORT, got"),
+        (["m", "--url=h:1", "--model-repository=r"], "--model-repository and --url: the server"),
+        (["m", "--url=h:1", "--load-model=n"], "--load-model and --url: the server there has its"),
         (["m", "--model-version=x"], "--model-version: expected a number, got 'x'"),
     ],
 )

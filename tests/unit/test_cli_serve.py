@@ -39,7 +39,12 @@ def test_a_repository_with_a_link_to_nowhere(tmp_path, capsys):
 def test_exit_on_error(tmp_path, capsys):
     write_model(tmp_path, code=BROKEN)
     assert exit_code(f"--model-repository={tmp_path}", "--exit-on-error=true") == 1
-    assert "model 'model': load failed for model 'model'" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    explained, found, told = err.partition("\ntriton-stub: ")
+    assert found
+    assert "model 'model' is not served:\n" in explained
+    assert "\n  what to do: " in explained
+    assert "model 'model': load failed for model 'model'" in told
 
 
 def test_explicit_control_and_two_repositories(tmp_path, serve):
@@ -79,10 +84,58 @@ def test_polling(tmp_path, serve):
         with contextlib.suppress(urllib.error.HTTPError):
             ready = urllib.request.urlopen(f"{url}/v2/models/b/ready", None, TIMEOUT).status
     assert infer(url, "b") == [2]
-    while "model 'c' is not served:\n" not in (line := process.process.stderr.readline()):
+    told = {"model 'c' is not served:\n"}
+    (tmp_path / "new" / "model.py").write_text(BROKEN)
+    (tmp_path / "new" / "model.py").rename(tmp_path / "models" / "b" / "1" / "model.py")
+    told.add("model 'b' goes on as it was before, its new files do not load:\n")
+    while told:
+        line = process.process.stderr.readline()
         assert line, "it has ended"
+        assert line != "model 'b' is not served:\n"
+        told.discard(line)
+    assert infer(url, "b") == [2]
     code, _, _ = process.end(signal.SIGINT)
     assert code == 0
+
+
+def test_polling_goes_on_when_a_repository_is_gone_for_a_while(tmp_path, serve):
+    models = tmp_path / "models"
+    write_model(models, "a")
+    process = serve(models, "--model-control-mode=poll", "--repository-poll-secs=0.05")
+    url = process.url()
+    (models / "link").symlink_to("nowhere")
+    while "cannot read a model repository" not in (line := process.process.stderr.readline()):
+        assert line, "it has ended"
+    (models / "link").unlink()
+    write_model(tmp_path / "new", "b")
+    (tmp_path / "new" / "b").rename(models / "b")
+    while "successfully loaded 'b'" not in (line := process.process.stderr.readline()):
+        assert line, "it has ended"
+    assert infer(url, "a") == infer(url, "b") == [2]
+    assert process.end(signal.SIGINT)[0] == 0
+
+
+def test_a_repository_without_a_model(tmp_path, serve):
+    _, out, _ = serve(tmp_path).end_when_ready()
+    told = f"\nnote: there is no model in {tmp_path}; expected a folder for each, such as add_sub"
+    assert told in out
+    write_model(tmp_path, "broken", BROKEN)
+    assert "note: " not in serve(tmp_path).end_when_ready()[1]
+    assert "note: " not in serve(tmp_path, "--model-control-mode=explicit").end_when_ready()[1]
+
+
+def test_the_folder_of_a_model_is_no_repository(tmp_path, serve):
+    write_model(tmp_path, "add")
+    _, _, err = serve(tmp_path / "add").end_when_ready()
+    told = f"{tmp_path}/add is the folder of one model, not a model repository: "
+    assert f"{told}give the folder above it, {tmp_path}." in err
+
+
+def test_a_file_for_the_log_that_cannot_be_written(tmp_path, capsys):
+    log = tmp_path / "nowhere" / "log"
+    assert exit_code(tmp_path, f"--log-file={log}") == 1
+    told = f"triton-stub: --log-file {log}: No such file or directory\n"
+    assert capsys.readouterr().err == told
 
 
 def test_where_the_log_goes_and_what_of_it(tmp_path, serve):

@@ -1,7 +1,10 @@
 """Signals to ``triton-stub serve``: who is still answered, and how it ends."""
 
+import os
 import queue
 import signal
+import subprocess
+import sys
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 
@@ -158,3 +161,45 @@ def test_signals_are_as_before_after_a_command():
     with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGTERM)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+# Answers when nobody needs the answer any more; begins when the command waits for it.
+PATIENT = (
+    "import sys\nimport threading\n"
+    + SLOW.replace("        wait()\n", "        self.wait(requests)\n")
+    + """
+    def wait(self, requests):
+        while not self.awaited():
+            time.sleep(0.01)
+        (FOLDER / "begun").touch()
+        while not all(request.is_cancelled() for request in requests):
+            time.sleep(0.01)
+        (FOLDER / "cancelled").touch()
+
+    def awaited(self):
+        frame = sys._current_frames()[threading.main_thread().ident]
+        while frame is not None and frame.f_code.co_name != "__next__":
+            frame = frame.f_back
+        return frame is not None
+"""
+)
+
+
+@pytest.mark.parametrize("command", [["infer", "model", "--model-repository"], ["check"]])
+def test_a_request_is_cancelled_when_nobody_waits_any_more(tmp_path, command):
+    version = write_model(tmp_path, code=PATIENT, config=SLOW_CONFIG) / "1"
+    with subprocess.Popen(
+        [sys.executable, "-m", "triton_stub.cli", *command, str(tmp_path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        try:
+            wait_for(version / "begun")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (1, "triton-stub: stopped\n")
+    assert (version / "cancelled").exists()

@@ -40,7 +40,7 @@ def test_what_they_mean(convert, text, value):
 @pytest.mark.parametrize(
     ("convert", "text", "told"),
     [
-        (values.boolean, "yes", "invalid value for bool option: yes"),
+        (values.boolean, "yes", "invalid value for bool option: yes (expected true or false)"),
         (values.integer, "", "Invalid option value. Got "),
         (values.integer, "1.5", "Invalid option value. Got 1.5"),
         (values.integer, "1_0", "Invalid option value. Got 1_0"),
@@ -60,7 +60,11 @@ def test_what_they_mean(convert, text, value):
         (values.seconds, "inf", "Invalid option value. Got inf"),
         (values.seconds, "nan", "Invalid option value. Got nan"),
         (values.seconds, "1e30", "Provided option value is out of bound. Got 1e30"),
-        (values.choice("--x", "ONE", fold=False), "one", "invalid argument for --x"),
+        (
+            values.choice("--x", "ONE", "Two", "3", fold=False),
+            "one",
+            "invalid argument for --x (expected ONE, Two or 3)",
+        ),
         (values.trace_level, "x", "invalid value for trace level option: x"),
     ],
 )

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
+import aiohttp
 import geventhttpclient.connectionpool
 import numpy as np
 import pytest
@@ -237,7 +238,7 @@ with Server(sys.argv[1]) as server:
         told = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
         assert told == (
             f"a client of kind '{kind}' needs the package '{package}', which is not installed: "
-            "pip install triton-stub[serve]\n"
+            'pip install "triton-stub[serve]"\n'
         )
 
 
@@ -275,3 +276,21 @@ def test_a_client_of_a_port(server: Server, kind: Kind) -> None:
 
     assert asyncio.run(asked())
     assert not sockets(server)
+
+
+def test_clients_of_a_server_that_has_stopped(repository: Path) -> None:
+    """They are told what they would be told of a port that is closed."""
+    with Server(repository) as server:
+        client = server.client()
+        assert client.is_server_live()
+    with client, pytest.raises(ConnectionRefusedError, match="the server has stopped"):
+        client.get_server_metadata()
+
+    async def ask() -> None:
+        with Server(repository) as server:
+            asking = server.client("http.aio")
+        async with asking:
+            await asking.get_server_metadata()
+
+    with pytest.raises(aiohttp.ClientConnectorError):
+        asyncio.run(ask())

@@ -434,6 +434,16 @@ def test_the_first_folder_by_name_tells_the_backend(folder):
     )
 
 
+def test_the_folder_of_a_model_is_no_repository(tmp_path):
+    version = tmp_path / "m" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").touch()
+    assert poll_refusal(version, "").endswith(
+        f"There is no file {version}/1/model.py. {tmp_path}/m is the folder of one model, not a "
+        f"model repository: give the folder above it, {tmp_path}."
+    )
+
+
 def test_the_backend_is_told_by_the_name(tmp_path):
     folder = tmp_path / "m.python"
     folder.mkdir()

@@ -107,6 +107,27 @@ def test_cancelled():
     assert responses.cancelled
 
 
+def test_whoever_leaves_waits_no_more_and_nobody_else_hears_of_it():
+    responses = Responses(60)
+    ended = []
+    responses.when_closed(lambda: ended.append(True))
+    threading.Timer(0.01, responses.leave, [response("left")]).start()
+    assert [one.request_id for one in responses] == ["left"]
+    assert responses.cancelled
+    assert (responses.closed, responses.count, ended) == (False, 0, [])
+    responses.put(response("late"))
+    assert (responses.closed, responses.count, ended) == (True, 1, [True])
+
+
+def test_whoever_leaves_after_the_end_has_left_nothing():
+    responses = Responses()
+    responses.put(response("a"))
+    responses.leave(response("left"))
+    assert responses.take().request_id == "a"
+    assert responses.take() is None
+    assert not responses.cancelled
+
+
 def test_what_has_ended_is_not_cancelled_any_more():
     responses = Responses()
     responses.put(response())

@@ -94,3 +94,12 @@ def test_what_cannot_be_unregistered(two):
     with pytest.raises(ServerError) as caught:
         Folders([two / "one"]).unregister(two / "two")
     assert caught.value.message == f"failed to unregister '{two / 'two'}', repository not found"
+
+
+def test_the_folder_of_a_model_is_no_repository(two):
+    (two / "one" / "a" / "1").mkdir()
+    (two / "one" / "a" / "1" / "model.py").touch()
+    with pytest.raises(LoadError, match="is the folder of one model, not a model repository"):
+        Folders([two / "one" / "a"]).find("a")
+    with pytest.raises(LoadError, match=r"there are: a, b\.$"):
+        Folders([two / "one"]).find("c")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -42,9 +44,9 @@ def server(tmp_path: Path) -> Iterator[triton_stub.Server]:
         yield server
 
 
-def message() -> service_pb2.ModelInferRequest:
+def message(model: str = "echo") -> service_pb2.ModelInferRequest:
     return service_pb2.ModelInferRequest(
-        model_name="echo",
+        model_name=model,
         inputs=[{"name": "X", "datatype": "FP32", "shape": [2]}],
         raw_input_contents=[ROW.tobytes()],
     )
@@ -209,6 +211,74 @@ def test_hundreds_of_calls_at_once(server: triton_stub.Server) -> None:
         assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=PATIENCE).live
         held.release()
         assert {call.result().raw_output_contents[0] for call in calls} == {ROW.tobytes()}
+
+
+@pytest.mark.parametrize("way", ["cancelled", "deadline"])
+def test_a_call_that_is_over_takes_no_thread(
+    server: triton_stub.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """But the model answers, and is counted and traced as ever."""
+    monkeypatch.setattr("triton_stub.endpoints.grpc.endpoint._MOST_CALLS", 1)
+    folder = tmp_path / "waiting" / "1"
+    tracing = {"level": "TIMESTAMPS", "rate": "1", "file": str(tmp_path / "trace")}
+    with (
+        triton_stub.Server(server.options.model_repository, trace_config=tracing) as traced,
+        grpc.insecure_channel(traced.grpc_url) as channel,
+    ):
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        limit = PATIENCE if way == "cancelled" else 2
+        call = stub.ModelInfer.future(message("waiting"), timeout=limit)
+        wait_until((folder / "begun").exists)
+        if way == "cancelled":
+            call.cancel()
+        else:
+            with pytest.raises(grpc.RpcError, match="Deadline Exceeded"):
+                call.result()
+        assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=PATIENCE / 2).live
+        assert counted(traced) == (0, 0)
+        (folder / "go").touch()
+        wait_until(lambda: counted(traced) == (1, 0))
+    text = (tmp_path / "trace").read_text()
+    order = ["INFER_RESPONSE_COMPLETE", "GRPC_SEND_START", "GRPC_SEND_END"]
+    assert [text.count(name) for name in order] == [1, 1, 1]
+    assert sorted(order, key=text.index) == order
+
+
+def counted(server: triton_stub.Server) -> tuple[int, int]:
+    """Requests that went well, and that failed."""
+    (row,) = server.statistics("waiting")["model_stats"]
+    return row["inference_stats"]["success"]["count"], row["inference_stats"]["fail"]["count"]
+
+
+# Ends while a model works on a call.
+ABRUPT = """
+import pathlib
+import sys
+import time
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from triton_stub import Server
+
+server = Server(sys.argv[1]).start()
+stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(server.grpc_url))
+asked = service_pb2.ModelInferRequest.FromString(sys.stdin.buffer.read())
+call = stub.ModelInfer.future(asked)
+while not pathlib.Path(sys.argv[1], "waiting", "1", "begun").exists():
+    time.sleep(0.01)
+print("end")
+"""
+
+
+def test_no_call_keeps_a_process_from_ending(server: triton_stub.Server, tmp_path: Path) -> None:
+    """One that has never stopped its server."""
+    done = subprocess.run(
+        [sys.executable, "-c", ABRUPT, str(tmp_path)],
+        input=message("waiting").SerializeToString(),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=PATIENCE / 2,  # the model would wait for longer
+    )
+    assert done.stdout == b"end\n"
 
 
 def test_its_threads_end(server: triton_stub.Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from instances import write_files
 from patience import PATIENCE, wait_until
 
 from triton_stub import Server
+from triton_stub.endpoints.http import endpoint
+from triton_stub.endpoints.serving import Serving
 
 CONFIG = """
 backend: "python"
@@ -44,6 +47,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor("Y", tensor.as_numpy())])
 """
 GET = b"GET /v2/models/wait/ready HTTP/1.1\r\n%b\r\n"
+HALF = b"POST /v2/models/wait/infer HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
 
 
@@ -71,7 +75,7 @@ def infer(identifier: str, headers: bytes = b"") -> bytes:
 
 
 @contextmanager
-def connected(server: Server) -> Iterator[socket.socket]:
+def connected(server: Server | Serving) -> Iterator[socket.socket]:
     host, _, port = server.http_url.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         yield connection
@@ -140,3 +144,42 @@ def test_a_client_that_closes_its_side_alone_is_answered(server: Server, told: P
         connection.shutdown(socket.SHUT_WR)
         wait_until((told / "half.cancelled").exists)
         assert b'"id":"half"' in everything(connection)
+
+
+@pytest.fixture
+def serving(server: Server, monkeypatch: pytest.MonkeyPatch) -> Serving:
+    """A port that waits as long as it must when it closes."""
+    monkeypatch.setattr(endpoint, "_GRACE_SECONDS", None)
+    return server.serve(http_port=0)
+
+
+def refuses(serving: Serving) -> bool:
+    """True if the port is closed."""
+    try:
+        with connected(serving):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
+def test_nobody_waits_for_the_rest_of_a_request(serving: Serving) -> None:
+    with ThreadPoolExecutor(1) as pool, connected(serving) as connection:
+        connection.sendall(HALF)
+        assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{")
+        pool.submit(serving.stop).result(timeout=PATIENCE)
+        assert everything(connection) == b""
+
+
+def test_half_a_request_does_not_keep_the_one_before_from_its_answer(
+    serving: Serving, told: Path
+) -> None:
+    with ThreadPoolExecutor(1) as pool, connected(serving) as connection:
+        connection.sendall(infer("a") + HALF + b"{")
+        wait_until((told / "a.begun").exists)
+        stopped = pool.submit(serving.stop)
+        wait_until(lambda: refuses(serving))
+        (told / "go").touch()
+        assert b'"id":"a"' in connection.makefile("rb").read(200)
+        connection.close()
+        stopped.result(timeout=PATIENCE)

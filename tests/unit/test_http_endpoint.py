@@ -367,5 +367,5 @@ def test_a_missing_package(missing: str) -> None:
     )
     assert done.stdout == (
         f"the HTTP endpoint needs the package {missing!r}, which is not installed: "
-        "pip install triton-stub[serve]\n"
+        'pip install "triton-stub[serve]"\n'
     )

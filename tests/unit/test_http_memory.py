@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from model_files import ECHO
 from patience import PATIENCE, wait_until
-from test_http_endpoint import MODEL, ask, error, write_model
+from test_http_endpoint import ask, error, write_model
 from tritonclient.utils import InferenceServerException
 
 import triton_stub
@@ -30,8 +31,8 @@ VALUES = np.array([[1, 2, 3, 4]], np.float32)
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("models")
-    write_model(folder / "fp32", "FP32", MODEL)
-    write_model(folder / "fails", "FP32", MODEL.replace("return", "raise ValueError; return"))
+    write_model(folder / "fp32", "FP32", ECHO)
+    write_model(folder / "fails", "FP32", ECHO.replace("return", "raise ValueError; return"))
     return folder
 
 

@@ -96,8 +96,15 @@ def run(arguments: Any) -> int:
 
 def _check(server: Server, inputs: Mapping[str, str], arguments: Any, out: TextIO) -> int:
     rows: list[tuple[str, str, str, str]] = []
-    problems: list[str] = []
-    for state in server.index(only_ready=True):
+    ready = server.index(only_ready=True)
+    names = sorted({state.name for state in ready} | server.load_errors.keys())
+    there = ", ".join(names) or "none"
+    problems = [
+        f"--input {name}: there is no model {model!r} to check (there are: {there})"
+        for name in inputs
+        if (model := name.partition("/")[0]) not in names
+    ]
+    for state in ready:
         start = time.perf_counter()
         try:
             _ask(server, state.name, int(state.version), inputs, arguments)
@@ -144,12 +151,15 @@ def _ask(
         correlation_id=int(in_sequence),
         flags=_START_AND_END if in_sequence else 0,
     )
-    for response in responses:
-        response.raise_error()
-        if not response.bare:
-            check_outputs(
-                config, response, batch_size=rows, outputs=_promised(model.decoupled, response)
-            )
+    try:
+        for response in responses:
+            response.raise_error()
+            if not response.bare:
+                check_outputs(
+                    config, response, batch_size=rows, outputs=_promised(model.decoupled, response)
+                )
+    finally:  # also by Ctrl-C: nobody needs the rest
+        responses.cancel()
 
 
 def _promised(decoupled: bool, response: InferenceResponse) -> list[str] | None:  # noqa: FBT001

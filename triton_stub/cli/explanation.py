@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING
 from triton_stub.errors import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
-def print_failures(errors: Mapping[str, ServerError]) -> None:
-    """Explain what is wrong with which model, on the standard error stream."""
+def print_failures(errors: Mapping[str, ServerError], serving: Collection[str] = ()) -> None:
+    """Explain what is wrong with which model, on the standard error stream.
+
+    ``serving`` are models that go on with what they had before.
+    """
     for name, error in errors.items():
-        print(explain(name, error), file=sys.stderr, flush=True)
+        print(explain(name, error, goes_on=name in serving), file=sys.stderr, flush=True)
 
 
-def explain(name: str, error: ServerError) -> str:
+def explain(name: str, error: ServerError, *, goes_on: bool = False) -> str:
     """Which model, which file, what is wrong, what to do."""
     files = "".join(f"  {note}\n" for note in getattr(error, "__notes__", ()))
     what = textwrap.indent(error.message.rstrip("; \n"), "  ")
-    return f"\nmodel '{name}' is not served:\n{files}{what}\n  what to do: {_advice(error)}"
+    state = "goes on as it was before, its new files do not load" if goes_on else "is not served"
+    return f"\nmodel '{name}' {state}:\n{files}{what}\n  what to do: {_advice(error)}"
 
 
 def _advice(error: ServerError) -> str:

@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument(POSITIONALS, nargs="*", metavar="NAME=VALUE", help="an input tensor")
     parser.add_argument(
-        "--url", default="", metavar="[http://|grpc://]HOST:PORT",
+        "--url", metavar="[http://|grpc://]HOST:PORT",
         help="ask the server there; a decoupled model needs grpc://",
     )  # fmt: skip
     parser.add_argument("--model-version", default="", metavar="NUMBER", help="default: the newest")
@@ -101,6 +101,7 @@ def run(arguments: Any) -> int:
         )
     if arguments.batch_size is not None and arguments.batch_size < 1:
         arguments.parser.error(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
+    _check_url(arguments)
     out = sys.stdout
     # What models print is no answer.
     with contextlib.redirect_stdout(sys.stderr), targets.target(arguments) as target:
@@ -122,8 +123,23 @@ def run(arguments: Any) -> int:
             sequence_start=arguments.sequence_start,
             sequence_end=arguments.sequence_end,
         )
-        failed = _print(responses, start, out, as_json=arguments.json)
+        with contextlib.closing(responses):  # by Ctrl-C, too: nobody needs the rest
+            failed = _print(responses, start, out, as_json=arguments.json)
     return int(failed)
+
+
+def _check_url(arguments: Any) -> None:
+    """Exits with code 2 if there is no server at the URL, or what is asked for is not its part."""
+    if arguments.url is None:
+        return
+    error = arguments.parser.error
+    host = arguments.url.rpartition("://")[2].partition("/")[0]
+    if not host.partition(":")[0] and not host.startswith("["):
+        error(f"--url: expected [http://|grpc://]HOST:PORT, got {arguments.url!r}")
+    for flag in ("model_repository", "load_model"):
+        if getattr(arguments, flag):
+            name = f"--{flag.replace('_', '-')}"
+            error(f"{name} and --url: the server there has its own models; leave one of them out")
 
 
 def _print(

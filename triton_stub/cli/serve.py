@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from triton_stub.cli import explanation, options, ports, summary
 from triton_stub.cli.parser import add_command
 from triton_stub.cli.progress import Progress
-from triton_stub.errors import ServerError
+from triton_stub.errors import LoadError, ServerError, StatusCode
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -64,19 +64,29 @@ def _log_output(arguments: Any, closing: contextlib.ExitStack) -> tuple[TextIO, 
     letters = "".join(letter for letter, wanted in zip("IWE", levels, strict=True) if wanted)
     if not arguments.log_file:
         return sys.stderr, letters
-    return closing.enter_context(Path(arguments.log_file).open("a", encoding="utf-8")), letters
+    try:
+        return closing.enter_context(Path(arguments.log_file).open("a", encoding="utf-8")), letters
+    except OSError as error:
+        text = f"--log-file {arguments.log_file}: {error.strerror}"
+        raise ServerError(text, StatusCode.INVALID_ARG) from error
 
 
 def _run(server: Server, arguments: Any, progress: Progress, out: TextIO) -> int:
     print("loading models, Ctrl-C stops the server", file=out, flush=True)
     try:
         with contextlib.ExitStack() as stopping:
-            with progress.shown():
-                stopping.enter_context(server)
+            try:
+                with progress.shown():
+                    stopping.enter_context(server)
+            except LoadError:
+                explanation.print_failures(server.load_errors)
+                raise
             columns = shutil.get_terminal_size().columns if out.isatty() else 0
             print(summary.models(server, columns), file=out, flush=True)
             print(summary.options(server, columns), file=out, flush=True)
             explanation.print_failures(server.load_errors)
+            if not (server.index() or server.load_errors):
+                print(_no_model(server), file=out, flush=True)
             # Whoever reads of a port, here or in the log, may send the signal at once.
             with contextlib.suppress(KeyboardInterrupt):
                 for service, url in _open(server, arguments).items():
@@ -91,6 +101,14 @@ def _run(server: Server, arguments: Any, progress: Progress, out: TextIO) -> int
         print("triton-stub: stopped while the models were loading", file=sys.stderr)
         return 1
     return 0
+
+
+def _no_model(server: Server) -> str:
+    where = ", ".join(map(str, server.options.repositories()))
+    return (
+        f"note: there is no model in {where}; expected a folder for each, such as add_sub with "
+        "add_sub/config.pbtxt and add_sub/1/model.py"
+    )
 
 
 def _open(server: Server, arguments: Any) -> dict[str, str]:
@@ -122,8 +140,10 @@ def _follow(server: Server, arguments: Any) -> NoReturn:
     while True:
         never.wait(arguments.repository_poll_secs if polls else None)
         server.load_errors.clear()
+        serving: set[str] = set()
         try:
             server.poll_model_repository()
+            serving = {row.name for row in server.index(only_ready=True)}
         except ServerError as problem:  # such as a repository that is gone for a while
             print(f"triton-stub: {problem}", file=sys.stderr, flush=True)
-        explanation.print_failures(server.load_errors)
+        explanation.print_failures(server.load_errors, serving)

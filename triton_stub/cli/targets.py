@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from triton_stub.cli import explanation
 from triton_stub.cli.progress import Progress
+from triton_stub.endpoints import extras
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from triton_stub.server import Server
 
 _GRPC = "grpc://"
+# Of what servers and gRPC say: server, ``src/http_server.cc``; grpc, ``src/core/load_balancing``.
+_NO_DECOUPLED = "doesn't support models with decoupled transaction policy"
+_NOT_THERE = ("failed to connect to all addresses", "errors resolving ")
 
 
 class Target(Protocol):
@@ -28,27 +32,23 @@ class Target(Protocol):
 
     def responses(
         self, model: str, version: str, inputs: Mapping[str, Array], **request: Any
-    ) -> Iterator[Result | InferenceError]:
-        """Send a request, and yield what comes."""
+    ) -> Generator[Result | InferenceError]:
+        """Send a request, and yield what comes; an early end cancels it."""
 
 
 @contextlib.contextmanager
 def target(arguments: Any) -> Iterator[Target]:
     """The one that the arguments of ``infer`` name; it ends with the block."""
-    if not arguments.url:
+    if arguments.url is None:
         with _own(arguments) as server:
             yield InProcess(server)
     elif arguments.url.startswith(_GRPC):
+        with extras.needed_for("gRPC"):
+            from triton_stub.engines import grpc_stream  # noqa: F401
         yield OverGrpc(arguments.url.removeprefix(_GRPC), arguments.response_timeout_secs)
     else:
-        try:
+        with extras.needed_for("HTTP"):
             from triton_stub.engines.http import HttpEngine
-        except ModuleNotFoundError as error:
-            raise ServerError(
-                f"HTTP needs the package {error.name!r}, which is not installed: "
-                "pip install triton-stub[serve]",
-                StatusCode.UNAVAILABLE,
-            ) from error
         with HttpEngine(arguments.url, timeout=arguments.response_timeout_secs) as engine:
             yield OverHttp(engine)
 
@@ -98,8 +98,8 @@ class InProcess:
 
     def responses(
         self, model: str, version: str, inputs: Mapping[str, Array], **request: Any
-    ) -> Iterator[Result | InferenceError]:
-        """Send a request, and yield what comes."""
+    ) -> Generator[Result | InferenceError]:
+        """Send a request, and yield what comes; an early end cancels it."""
         flags = request.pop("sequence_start") | request.pop("sequence_end") << 1
         sent = self._server.model(model, int(version or -1)).send(
             inputs,
@@ -108,11 +108,14 @@ class InProcess:
             flags=flags,
             **request,
         )
-        for response in sent:
-            if response.error is not None:
-                yield response.error
-            elif not response.bare:
-                yield response.result()
+        try:
+            for response in sent:
+                if response.error is not None:
+                    yield response.error
+                elif not response.bare:
+                    yield response.result()
+        finally:
+            sent.cancel()
 
 
 class OverHttp:
@@ -127,9 +130,16 @@ class OverHttp:
 
     def responses(
         self, model: str, version: str, inputs: Mapping[str, Array], **request: Any
-    ) -> Iterator[Result | InferenceError]:
+    ) -> Generator[Result | InferenceError]:
         """Send a request; its one answer."""
-        yield self._engine.infer(model, inputs, model_version=version, **request)
+        try:
+            yield self._engine.infer(model, inputs, model_version=version, **request)
+        except InferenceError as error:
+            if _NO_DECOUPLED not in error.message:
+                raise
+            raise InferenceError(
+                f"{error.message}; ask its port for gRPC, with --url=grpc://HOST:PORT", error.code
+            ) from error
 
 
 class OverGrpc:
@@ -150,12 +160,12 @@ class OverGrpc:
                     model, version, as_json=True, client_timeout=self._timeout
                 )["config"]
         except InferenceServerException as error:
-            raise ServerError(f"{self._url}: {error.message()}", StatusCode.UNAVAILABLE) from error
+            raise ServerError(self._told(error.message()), StatusCode.UNAVAILABLE) from error
 
     def responses(
         self, model: str, version: str, inputs: Mapping[str, Array], **request: Any
     ) -> Generator[Result | InferenceError]:
-        """Send a request, and yield what comes."""
+        """Send a request, and yield what comes; an early end cancels it."""
         from triton_stub.engines import grpc_stream
 
         for response in grpc_stream.responses(
@@ -171,3 +181,12 @@ class OverGrpc:
         ):
             if isinstance(response, InferenceError) or response.outputs:
                 yield response
+
+    def _told(self, text: str) -> str:
+        if not text.startswith(_NOT_THERE):
+            return f"{self._url}: {text}"
+        reason = text.rpartition(": ")[2].rstrip("]")
+        return (
+            f"no answer from {self._url}: {reason}; is a server running there, and is this its "
+            "port for gRPC (mostly 8001)?"
+        )

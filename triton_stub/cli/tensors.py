@@ -5,7 +5,8 @@ For an input ``NAME`` of the model's configuration:
 - ``NAME=random``, ``NAME=random:3x224x224``: drawn, sizes that the configuration leaves open are 1
   or as given (without the batch dimension, or with it);
 - ``NAME=0.5``: a number, or for BYTES a text, that fills the tensor;
-- ``NAME=1,2,3``, ``NAME=[[1,2],[3,4]]``: JSON; a flat list is laid out as the configuration says;
+- ``NAME=1,2,3``, ``NAME=[[1,2],[3,4]]``: JSON, and nan and inf; a flat list is laid out as the
+  configuration says;
 - ``NAME=array.npy``, ``NAME=values.json``, ``NAME=@photo.jpg``: a file. Any but these two kinds is
   one BYTES element.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,11 @@ _RANDOM = "random"
 _LARGEST_INTEGER = 99
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _TEXT_LENGTH = 8
+
+
+# In JSON they are spelled in one way alone.
+_NO_NUMBERS = re.compile(r"\b(nan|inf|infinity)\b", re.IGNORECASE)
+_SPELLED = {"nan": "NaN", "inf": "Infinity"}
 
 
 def split(assignments: Sequence[str]) -> dict[str, str]:
@@ -162,21 +169,38 @@ class _Read:
         if self.datatype is BYTES and text[:1] not in ("[", '"'):
             return text
         try:
-            return json.loads(text if text[:1] in ("[", '"') or "," not in text else f"[{text}]")
+            return self._json(text if text[:1] in ("[", '"') or "," not in text else f"[{text}]")
+        except OverflowError as error:
+            raise ValueError(f"input '{self.name}': {error}") from None
         except (ValueError, RecursionError):
             raise ValueError(
                 f"input '{self.name}': {_shortened(text)} is no value for {self.datatype.name}; "
-                "expected random, a number, 1,2,3, JSON, or a file (.npy, .json)"
+                f"{self._expected(text)}"
             ) from None
+
+    def _json(self, text: str) -> Any:
+        """Parsed; also what others than JSON call numbers."""
+        if self.datatype.numpy.kind not in "biuO":
+            text = _NO_NUMBERS.sub(lambda word: _SPELLED[word[0][:3].lower()], text)
+        return json.loads(text, parse_float=_finite)
+
+    def _expected(self, text: str) -> str:
+        if self.datatype is BYTES:
+            return (
+                'what begins with [ or " is JSON; for this very text write '
+                f"{self.name}={_shortened(text)}, in '' if a shell reads it"
+            )
+        values = "true, true,false" if self.datatype.numpy.kind == "b" else "a number, 1,2,3"
+        return f"expected random, {values}, JSON, or a file (.npy, .json)"
 
     def _content(self, path: Path) -> Any:
         try:
             if path.suffix == ".npy":
                 return np.load(path)
             if path.suffix == ".json":
-                return json.loads(path.read_text(encoding="utf-8"))
+                return self._json(path.read_text(encoding="utf-8"))
             content = path.read_bytes()
-        except (OSError, ValueError, EOFError, RecursionError) as error:
+        except (OSError, ValueError, EOFError, RecursionError, OverflowError) as error:
             raise ValueError(f"input '{self.name}': cannot read {path}: {error}") from None
         if self.datatype is BYTES:
             return content
@@ -216,9 +240,13 @@ def _converted(name: str, datatype: Datatype, value: Any) -> Array:
     if not fits:
         raise ValueError(
             f"input '{name}': {_shortened(value)} cannot be {datatype.name} without a loss; "
-            "convert it first"
+            f"{'expected true or false' if wanted.kind == 'b' else 'convert it first'}"
         )
-    return array.astype(wanted)
+    with np.errstate(over="ignore"):  # it is refused instead
+        converted: Array = array.astype(wanted)
+    if wanted.kind not in "biu" and (np.isinf(converted) & ~np.isinf(array)).any():
+        raise ValueError(f"input '{name}': {_shortened(value)} is too large for {datatype.name}")
+    return converted
 
 
 def _exact(value: Any) -> Array | None:
@@ -246,6 +274,13 @@ def _texts(name: str, value: Any) -> Array:
 
 def _uneven(name: str) -> str:
     return f"input '{name}': the lists in it are of different lengths"
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise OverflowError(f"{_shortened(text)} is too large for any number")
+    return number
 
 
 def _shortened(value: Any) -> str:

@@ -1,8 +1,8 @@
 """Values of tritonserver's flags: what they may be, and what is told if they are not.
 
 Each function takes a text and raises ValueError, in tritonserver's words where it refuses the same
-(server ``src/command_line_parser.cc``). What it takes by chance, such as ``12abc`` for 12, is
-refused.
+(server ``src/command_line_parser.cc``), after which what is expected may come in parentheses. What
+it takes by chance, such as ``12abc`` for 12, is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _LAST_PORT = 65535
 _LAST_INT = 2**31 - 1
@@ -25,7 +25,7 @@ _FALSE = frozenset({"false", "off", "0"})
 def boolean(text: str) -> bool:
     """``true``, ``on``, ``1``, or their opposites, in any case of letters."""
     if text.lower() not in _TRUE | _FALSE:
-        raise ValueError(f"invalid value for bool option: {text}")
+        raise ValueError(f"invalid value for bool option: {text} (expected true or false)")
     return text.lower() in _TRUE
 
 
@@ -82,10 +82,14 @@ def choice(flag: str, *words: str, fold: bool = True) -> Callable[[str], str]:
     def chosen(text: str) -> str:
         word = text.lower() if fold else text
         if word not in words:
-            raise ValueError(f"invalid argument for {flag}")
+            raise ValueError(f"invalid argument for {flag} (expected {_either(words)})")
         return word
 
     return chosen
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def pattern(text: str) -> str:

@@ -99,8 +99,18 @@ def find_backend(config: Any, model_directory: Path) -> None:
         raise ConfigError(
             f"Invalid model name: Could not determine backend for model '{name}' with no backend "
             "in model configuration. Expected model name of the form 'model.<backend_name>'. "
-            f"There is no file {missing}."
+            f"There is no file {missing}.{no_repository(model_directory.parent)}"
         )
+
+
+def no_repository(folder: Path) -> str:
+    """What to say of the commonest mistake: a model's folder, given as a repository; or nothing."""
+    if not any(file.parent.name.isdecimal() for file in folder.glob(f"*/{MODEL_FILENAME}")):
+        return ""
+    return (
+        f" {folder} is the folder of one model, not a model repository: give the folder above it, "
+        f"{folder.parent}."
+    )
 
 
 def _normalize_preferred(batching: Any, max_batch_size: int) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from triton_stub.core import bls
+from triton_stub.core import bls, garbage
 from triton_stub.core.cache import ResponseCache
 from triton_stub.core.clock import Clock
 from triton_stub.core.metrics import Metrics
@@ -165,8 +164,9 @@ class InstanceHost:
         self._thread = 0
         #: True if nothing of the model runs but what is called in the instance's thread.
         self.is_alone: Callable[[], bool] = lambda: False
-        #: Finds what the model has dropped in a cycle, such as a response sender.
-        self.collect: Callable[[], object] = gc.collect
+        #: Finds what the model has dropped in a cycle, such as a response sender. As
+        #: ``garbage.Collections.ask``.
+        self.collect: Callable[[float, float], float] = garbage.collect
         self.log = server.log
         self.metrics = server.metrics
         self._server = server

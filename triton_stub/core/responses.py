@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
+import math
 import queue
+import time
 from typing import TYPE_CHECKING
 
 from triton_stub import deviations
+from triton_stub.core import garbage
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from triton_stub.core.host import InstanceHost
     from triton_stub.core.model import ServedModel
@@ -131,6 +133,15 @@ class Responses:
         if not self.closed:
             self.cancelled = True
 
+    def leave(self, instead: InferenceResponse) -> None:
+        """Cancel, and have whoever waits get this final response in place of what is to come.
+
+        To everybody else the request goes on.
+        """
+        if not self.closed:
+            self.cancelled = True
+            self._arrived.put(instead)
+
     def __iter__(self) -> Responses:
         return self
 
@@ -141,16 +152,14 @@ class Responses:
 
     def get(self, timeout: float | None) -> InferenceResponse:
         """Wait for the next response; InferenceError if none comes in time."""
-        at_first, then = self._waits(timeout)
-        try:
-            response = self._arrived.get(timeout=at_first)
-        except queue.Empty:
-            self.check_waiting()
-            self.collect()
+        for wait in self._waits(timeout):
             try:
-                response = self._arrived.get(timeout=then)
+                response = self._arrived.get(timeout=wait)
+                break
             except queue.Empty:
-                raise self.give_up(timeout) from None
+                self.check_waiting()
+        else:
+            raise self.give_up(timeout)
         self._done = response.final
         return response
 
@@ -205,28 +214,33 @@ class Responses:
             self._listener = None
 
     async def _changed(self, changed: asyncio.Event) -> None:
-        at_first, then = self._waits(self.timeout)
-        try:
-            await asyncio.wait_for(changed.wait(), at_first)
-        except TimeoutError:
-            self.collect()
-            try:
-                await asyncio.wait_for(changed.wait(), then)
-            except TimeoutError:
-                raise self.give_up(self.timeout) from None
+        for wait in self._waits(self.timeout):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), wait)
+                return
+        raise self.give_up(self.timeout)
 
-    def collect(self) -> None:
-        """Have Python collect cycles, in the process of the model if it has one."""
-        collect = gc.collect if self.executor is None else self.executor.collect
-        collect()
+    def collect(self, since: float, within: float) -> float:
+        """Have Python collect cycles, in the process of the model if it has one.
 
-    @staticmethod
-    def _waits(timeout: float | None) -> tuple[float, float | None]:
-        """Seconds to wait before a garbage collection, and after it."""
-        if timeout is None:
-            return UNTIL_COLLECTION, None
-        at_first = min(timeout, UNTIL_COLLECTION)
-        return at_first, timeout - at_first
+        As ``garbage.Collections.ask``.
+        """
+        collect = garbage.collect if self.executor is None else self.executor.collect
+        return collect(since, within)
+
+    def _waits(self, timeout: float | None) -> Iterator[float | None]:
+        """Seconds to wait, one time after the other, None for ever; collects garbage between."""
+        left = math.inf if timeout is None else timeout
+        wait = min(left, UNTIL_COLLECTION)
+        since = None
+        while True:
+            yield wait
+            left -= wait
+            since = since or time.monotonic()
+            wait = self.collect(since, left)
+            if not wait:
+                break
+        yield None if timeout is None else left
 
     def give_up(self, timeout: float | None) -> InferenceError:
         """Take nothing more, after ``timeout`` seconds without a response; the error to tell."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
 
+from triton_stub.endpoints import extras
 from triton_stub.endpoints.sockets import UNIX
 from triton_stub.errors import ServerError, StatusCode
 
@@ -130,7 +132,7 @@ class OwnClients:
 def connect(kind: Kind, url: str, **options: Any) -> Any:
     """A new client of tritonclient for ``"host:port"``, or ``"unix:/path"`` of a socket."""
     _check_kind(kind)
-    try:
+    with extras.needed_for(f"a client of kind {kind!r}"):
         if kind == "grpc":
             from tritonclient import grpc
 
@@ -142,16 +144,6 @@ def connect(kind: Kind, url: str, **options: Any) -> Any:
         if kind == "http":
             return _http(url, options)
         return _http_aio(url, options)
-    except (ModuleNotFoundError, RuntimeError) as error:
-        # tritonclient says in a RuntimeError of its own which of its extras is missing.
-        missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
-        if not isinstance(missing, ModuleNotFoundError):
-            raise
-        raise ServerError(
-            f"a client of kind {kind!r} needs the package {missing.name!r}, which is not "
-            "installed: pip install triton-stub[serve]",
-            StatusCode.UNAVAILABLE,
-        ) from error
 
 
 def _check_kind(kind: str) -> None:
@@ -185,8 +177,11 @@ def _http(url: str, options: dict[str, Any]) -> Any:
             connection.settimeout(pool.connection_timeout)
             connection.connect(path)
             connection.settimeout(pool.network_timeout)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, FileNotFoundError):  # what is told of a port that is closed
+                told = "Connection refused: the server has stopped"
+                raise ConnectionRefusedError(errno.ECONNREFUSED, told) from None
             raise
         return connection
 

@@ -77,6 +77,11 @@ class Serving:
         """``"host:port"`` where Prometheus reads ``/metrics``; None if that is not served."""
         return None if self._http is None else self._http.metrics_url
 
+    @property
+    def is_open(self) -> bool:
+        """True between ``start`` and ``stop``."""
+        return self._is_started
+
     def listen(self) -> Self:
         """Take all ports, and answer nobody yet; ``start()`` does so itself.
 
@@ -101,9 +106,15 @@ class Serving:
         self._is_started = True
         return self
 
+    def close(self) -> None:
+        """Close the ports soon, and wait for nobody: ``stop()`` does both."""
+        self._is_started = False
+        for endpoint in self._endpoints:
+            endpoint.close()
+
     def stop(self) -> None:
         """Close the ports, and answer the requests that are under way; may be called twice."""
-        self._is_started = False
+        self.close()  # all at once, or one would stay open while another one waits
         for endpoint in self._endpoints:
             endpoint.stop()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from http.client import BadStatusLine
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -233,8 +235,16 @@ class HttpEngine:
         return connect(kind, self.http_url, **{**defaults, **options})
 
     def _get(self, path: str) -> dict[str, Any]:
-        body: dict[str, Any] = self._ask("GET", path, ServerError).json()
-        return body
+        response = self._ask("GET", path, ServerError)
+        with contextlib.suppress(ValueError):
+            body = response.json()
+            if isinstance(body, dict):
+                return body
+        raise ServerError(
+            f"what is at {self.http_url} speaks HTTP, but not as Triton does; is this its port "
+            "for HTTP (mostly 8000), not that for metrics?",
+            StatusCode.UNAVAILABLE,
+        )
 
     def _ask(
         self, method: str, path: str, kind: type[ServerError], **request: Any
@@ -243,7 +253,9 @@ class HttpEngine:
         try:
             response = self._send(method, path, **request)
         except urllib3.exceptions.HTTPError as error:
-            text = f"{self.name}: no answer from {self.http_url}: {error}"
+            known = self.name.rpartition("://")[2].rstrip("/") == self.http_url
+            text = f"no answer from {self.http_url}: {self._reason(error)}"
+            text = text if known else f"{self.name}: {text}"
             raise self._explain(kind(text, StatusCode.UNAVAILABLE)) from error
         if response.status == 200:
             return response
@@ -256,6 +268,20 @@ class HttpEngine:
 
     def _send(self, method: str, path: str, **request: Any) -> urllib3.BaseHTTPResponse:
         return self._pool.request(method, f"{self._base}/v2{path}", redirect=False, **request)
+
+    def _reason(self, error: urllib3.exceptions.HTTPError) -> str:
+        """What is wrong, without the objects that urllib3 names."""
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{cause.strerror}; is a server running there?"
+        if isinstance(error, urllib3.exceptions.TimeoutError):
+            return f"none within {self._timeout:g} s"
+        if isinstance(error, urllib3.exceptions.ProtocolError):
+            what = error.args[-1]
+            if type(what) is BadStatusLine:
+                return "what is there speaks no HTTP; is this a port for gRPC? HTTP is mostly 8000"
+            return str(what)
+        return str(error)
 
     def _explain(self, error: ServerError) -> ServerError:
         """Add what this engine knows about a server that does not answer."""

@@ -81,6 +81,14 @@ class NativeEngine(HttpEngine):
         """Return what the server and its models have printed; also after :meth:`stop`."""
         return self._process.log()
 
+    @property
+    def status(self) -> int | None:
+        """How the server ended by itself, as a shell tells it (139: of signal 11).
+
+        None while it runs, and after :meth:`stop`.
+        """
+        return self._process.status
+
     def metrics(self) -> str:
         """Return what the server and its models have counted, as ``GET /metrics`` tells it."""
         answer = urllib3.request("GET", f"http://{self.metrics_url}/metrics", timeout=self._timeout)

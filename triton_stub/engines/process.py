@@ -95,6 +95,11 @@ class ServerProcess:
         except FileNotFoundError:
             return ""
 
+    @property
+    def status(self) -> int | None:
+        """How the server ended by itself, as a shell tells it; None if it runs or was stopped."""
+        return None if self._guard is None else self._guard.poll()
+
     def tail(self) -> str:
         """Return the end of the log under a heading, to be shown with an error."""
         # Without its tables of options and models, which are wide and come last.

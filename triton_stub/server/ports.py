@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
+
+from triton_stub.errors import InferenceError, ServerError, StatusCode
 
 if TYPE_CHECKING:
     from triton_stub.endpoints.clients import OwnClients
@@ -16,7 +19,11 @@ class Ports:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        # Guards these two.
+        self._lock = threading.Lock()
         self._open: list[Serving] = []
+        # Whoever has them may start them again.
+        self._stopped: weakref.WeakSet[Serving] = weakref.WeakSet()
         # Of the server's own clients, by protocol.
         self._own: dict[str, Serving] = {}
         self._client: OwnClients | None = None
@@ -29,7 +36,13 @@ class Ports:
         from triton_stub.endpoints.serving import Serving
 
         serving = Serving(self._server, **where).start()
-        self._open.append(serving)
+        with self._lock:
+            known = {*self._open, *self._stopped}
+            self._open = [serving, *(each for each in known if each.is_open)]
+            self._stopped = weakref.WeakSet(each for each in known if not each.is_open)
+        if not self._is_live():  # it has begun to stop meanwhile, and may not have seen these
+            serving.stop()
+            raise InferenceError("the server is stopping", StatusCode.UNAVAILABLE)
         return serving
 
     def own(self, protocol: Literal["http", "grpc"]) -> Serving:
@@ -54,6 +67,18 @@ class Ports:
         """Close them all."""
         if self._client is not None:
             self._client.close()
-        while self._open:
-            self._open.pop().stop()
+        with self._lock:
+            servings = [*self._open, *self._stopped]
+            self._open.clear()
+            self._stopped.clear()
+        for serving in servings:  # all at once, or some would stay open while others wait
+            serving.close()
+        for serving in servings:
+            serving.stop()
         self._own.clear()
+
+    def _is_live(self) -> bool:
+        try:
+            return self._server.live()
+        except ServerError:  # it has stopped
+            return False

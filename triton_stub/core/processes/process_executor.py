@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from triton_stub import deviations
 from triton_stub.core.executor import Execution
+from triton_stub.core.garbage import Collections
 from triton_stub.core.processes.child import Child
 from triton_stub.core.processes.host_service import HostService
 from triton_stub.core.processes.link import LinkClosedError
@@ -51,7 +52,7 @@ class ProcessExecutor:
         self._running: dict[int, Pending] = {}
         # What it will get once more, by the number that it knows it by.
         self._again: dict[Pending, int] = {}
-        host.collect = self._collect
+        host.collect = Collections(self._collect).ask
 
     def load(self) -> None:
         """Start the process and load the model there."""

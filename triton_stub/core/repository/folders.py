@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triton_stub.config.defaults import no_repository
 from triton_stub.core.repository.versions import folders
 from triton_stub.errors import LoadError, ServerError, StatusCode
 
@@ -100,7 +101,7 @@ class Folders:
             raise LoadError(
                 f"failed to load '{name}', failed to poll from model repository. Expected a "
                 f"directory of that name in {', '.join(map(str, self.paths))}; there are: "
-                f"{there or 'none'}.",
+                f"{there or 'none'}.{''.join(map(no_repository, self.paths))}",
                 told="model not found in any model repository.",
             )
         if len(found) > 1:

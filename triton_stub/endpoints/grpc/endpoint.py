@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -16,6 +16,7 @@ from triton_stub.endpoints.grpc.about import health
 from triton_stub.endpoints.grpc.codec import LARGEST_MESSAGE
 from triton_stub.endpoints.grpc.service import Service
 from triton_stub.endpoints.grpc.status import Refusals
+from triton_stub.endpoints.grpc.threads import Threads
 from triton_stub.endpoints.headers import ForwardedHeaders
 from triton_stub.errors import ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
@@ -111,7 +112,10 @@ class GrpcEndpoint:
         self._headers = ForwardedHeaders(self._options.header_forward_pattern)
         self._grpc: grpc.Server | None = None
         self._service: Service | None = None
+        self._threads: Threads | None = None
         self._is_started = False
+        self._ended = threading.Event()  # of the server that was started last
+        self._ended.set()
 
     @property
     def grpc_url(self) -> str:
@@ -126,7 +130,7 @@ class GrpcEndpoint:
         if self._grpc is not None:
             return self
         address = self._address()
-        threads = ThreadPoolExecutor(_MOST_CALLS, thread_name_prefix="grpc")
+        threads = self._threads = Threads(_MOST_CALLS)
         server = grpc.server(
             threads,
             interceptors=(Refusals(self._log),),
@@ -156,18 +160,24 @@ class GrpcEndpoint:
         self._log.note(LogLevel.INFO, f"Started GRPCInferenceService at {self.grpc_url}")
         return self
 
-    def stop(self) -> None:
-        """Close the port, and answer the calls that are under way; may be called twice."""
-        if self._grpc is None:
-            return
+    def close(self) -> None:
+        """Close the port, and wait for nobody: ``stop()`` does both."""
         server, self._grpc = self._grpc, None
+        if server is None:
+            return
         if not self._is_started:
             server.start()  # or it keeps its port
         self._is_started = False
-        ended = server.stop(_GRACE_SECONDS)
+        self._ended = server.stop(_GRACE_SECONDS)
         if self._service is not None:
             self._service.end_streams()  # or they last as long as their clients wish
-        ended.wait()
+
+    def stop(self) -> None:
+        """Close the port, and answer the calls that are under way; may be called twice."""
+        self.close()
+        self._ended.wait()
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def __enter__(self) -> Self:
         return self if self._is_started else self.start()

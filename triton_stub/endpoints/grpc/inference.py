@@ -6,11 +6,13 @@ Source: server ``src/grpc/infer_handler.cc``, ``ModelInferHandler``.
 from __future__ import annotations
 
 import functools
+import threading
 from typing import TYPE_CHECKING
 
 import grpc
 from tritonclient.grpc.service_pb2 import ModelInferResponse
 
+from triton_stub.core.request import InferenceResponse
 from triton_stub.endpoints.grpc import codec
 from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.casters import c_string
@@ -66,12 +68,15 @@ class Inference:
                 trace.abandon()
             raise
         # Whatever that is; the model may have answered by then.
-        _at_end(context, responses.cancel)
+        _at_end(context, functools.partial(responses.leave, _nobody_waits()))
         try:
             answer = _answer(responses, formats)
         finally:
             if trace is not None:
-                _at_end(context, functools.partial(trace.sent, tracer.now()))
+                _when_answered(
+                    responses,
+                    lambda: _at_end(context, functools.partial(trace.sent, tracer.now())),
+                )
         if self._compression is not grpc.Compression.NoCompression:
             context.set_compression(self._compression)
         return answer
@@ -81,6 +86,24 @@ def _at_end(context: grpc.ServicerContext, action: Callable[[], None]) -> None:
     """Do something when the call is over."""
     if not context.add_callback(action):
         action()
+
+
+def _nobody_waits() -> InferenceResponse:
+    error = InferenceError("the call is over", StatusCode.CANCELLED)
+    return InferenceResponse(model_name="", model_version="", error=error)
+
+
+def _when_answered(responses: Responses, action: Callable[[], None]) -> None:
+    """Do something as soon as the model has answered, be it after the call."""
+    first = threading.Lock()
+
+    def look() -> None:
+        if responses.closed and first.acquire(blocking=False):
+            responses.listen(None)  # they would refer to each other
+            action()
+
+    responses.listen(look)
+    look()
 
 
 def _answer(responses: Responses, formats: codec.OutputFormats) -> ModelInferResponse:

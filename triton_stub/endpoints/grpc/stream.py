@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -233,13 +234,18 @@ class _Stream:
         """Wait for something to happen, but not for ever for a model that never answers."""
         with self._change:
             waiting = [asked for asked in self._unfinished if asked.responses is not None]
-        for longest in (UNTIL_COLLECTION, math.inf) if waiting else (math.inf,):
+        longest = UNTIL_COLLECTION if waiting else math.inf
+        since = None
+        while True:
             left = min((asked.until_overdue() for asked in waiting), default=math.inf)
             timeout = min(max(left, 0.0), longest)
             try:
                 self._note(self._events.get(timeout=None if timeout == math.inf else timeout))
             except queue.Empty:
-                _collect(waiting)
+                if longest == math.inf:
+                    break
+                since = since or time.monotonic()
+                longest = _collect(waiting, since, left - timeout) or math.inf
             else:
                 return
         for asked in waiting:
@@ -248,11 +254,13 @@ class _Stream:
                 self._turns.note(asked)
 
 
-def _collect(waiting: list[Asked]) -> None:
-    """Have Python collect cycles where the models are: one may have dropped a sender in one."""
+def _collect(waiting: list[Asked], since: float, within: float) -> float:
+    """Have Python collect cycles where the models are: one may have dropped a sender in one.
+
+    As ``garbage.Collections.ask``.
+    """
     by_place = {asked.responses.executor: asked.responses for asked in waiting if asked.responses}
-    for responses in by_place.values():
-        responses.collect()
+    return max((responses.collect(since, within) for responses in by_place.values()), default=0.0)
 
 
 def _mixed(*, decoupled: bool) -> InferenceError:

@@ -5,10 +5,9 @@ Source: server ``src/http_server.cc``, ``HandleServerHealth`` and those after it
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from triton_stub.endpoints.http import answers, routing
+from triton_stub.endpoints.http import answers, routing, threads
 from triton_stub.errors import ServerError
 
 if TYPE_CHECKING:
@@ -45,10 +44,10 @@ class About:
     async def _health(self, request: Request, _body: bytes, path: re.Match[str]) -> Response:
         if request.method != "GET":
             return answers.wrong_method(answers.TEXT)
-        # In a thread: a model's own is_ready may take its time.
-        healthy = await asyncio.to_thread(
-            self._server.live if path["kind"] == "live" else self._server.ready
-        )
+        if path["kind"] == "live":
+            healthy = self._server.live()
+        else:  # a model's own is_ready may take its time
+            healthy = await threads.call(self._server.ready)
         return answers.empty(200 if healthy else 400)
 
     async def _model(self, request: Request, _body: bytes, path: re.Match[str]) -> Response:
@@ -65,7 +64,7 @@ class About:
             return answers.wrong_method(answers.TEXT)
         try:
             model = self._server.model(path["model"], routing.version(path["version"]))
-            if await asyncio.to_thread(model.ready):
+            if await threads.call(model.ready):
                 return answers.empty(200)
         except ServerError as error:
             return answers.error(error, answers.TEXT)

@@ -26,6 +26,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
         super().connection_made(transport)
+        self.access_log = False  # the logger is that of any uvicorn in this process
         self._departure = Departure(self._hang_up)
         self._deaf = False
         self._goes_on = False
@@ -35,6 +36,14 @@ class Connection(HttpToolsProtocol):
         """Called by asyncio; nothing can be answered any more."""
         super().connection_lost(exc)
         self._departure.happen()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the port closes: nobody waits for the rest of a request."""
+        cycle = self.cycle  # None before the first request
+        if bool(cycle) and cycle.more_body and not (cycle.response_started or self.pipeline):
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Called by asyncio when the client has hung up; True to keep our side open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from triton_stub.endpoints import sockets
@@ -21,7 +22,7 @@ except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0]
     raise ServerError(
         f"the HTTP endpoint needs the package {package!r}, which is not installed: "
-        "pip install triton-stub[serve]",
+        'pip install "triton-stub[serve]"',
         StatusCode.UNAVAILABLE,
     ) from error
 
@@ -42,7 +43,8 @@ class HttpEndpoint:
     Port 0 takes a free one, and None opens none; ``http_url`` and ``metrics_url`` say which.
     ``max_input_size`` is how many bytes of JSON, of an input without JSON, or of what a
     compressed body holds a request may have. Headers in whose name ``header_forward_pattern`` is
-    found become parameters of inference requests.
+    found become parameters of inference requests. ``host`` may be ``unix:`` and the path of a
+    socket.
     """
 
     def __init__(
@@ -115,8 +117,14 @@ class HttpEndpoint:
             self._log.note(LogLevel.INFO, f"Started {title} at {port.url}")
         return self
 
+    def close(self) -> None:
+        """Close the ports soon, and wait for nobody: ``stop()`` does both."""
+        for port, _ in self._ports:
+            port.close()
+
     def stop(self) -> None:
         """Close the ports, and answer the requests that are under way; may be called twice."""
+        self.close()  # all at once, or one would stay open while another one waits
         for port, _ in self._ports:
             port.stop()
 
@@ -125,6 +133,13 @@ class HttpEndpoint:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class _Config(uvicorn.Config):
+    """Leaves uvicorn's loggers alone: whoever has a uvicorn in this process has set them up."""
+
+    def configure_logging(self) -> None:
+        """Called by uvicorn."""
 
 
 class _Port:
@@ -167,16 +182,13 @@ class _Port:
     def start(self) -> None:
         """Open the port; connections are accepted when this returns."""
         self.listen()
-        config = uvicorn.Config(
+        config = _Config(
             self._app,
             http=Connection,
             ws="none",
             loop="asyncio",
             lifespan="off",
             interface="asgi3",
-            log_config=None,
-            log_level="error",
-            access_log=False,
             server_header=False,
             date_header=False,
             proxy_headers=False,
@@ -194,11 +206,19 @@ class _Port:
         )
         self._thread.start()
 
+    def close(self) -> None:
+        """Have the port closed soon, and wait for nobody."""
+        if self._uvicorn is not None:
+            self._uvicorn.should_exit = True
+
     def stop(self) -> None:
         """Close the port, and answer the requests that are under way."""
-        if self._uvicorn is not None and self._thread is not None:
-            self._uvicorn.should_exit = True
+        self.close()
+        if self._thread is not None:
             self._thread.join()
         if self._listener is not None:
             self._listener.close()  # older uvicorns leave it open if they are stopped at once
+            if self._host.startswith(sockets.UNIX):
+                # Or nobody can take this place again.
+                Path(self._host.removeprefix(sockets.UNIX)).unlink(missing_ok=True)
         self._uvicorn = self._thread = self._listener = None

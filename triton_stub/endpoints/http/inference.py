@@ -6,8 +6,9 @@ Source: server ``src/http_server.cc``, ``HandleInfer`` (26.08).
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from triton_stub.core.validation import BackendRefusedError
 from triton_stub.endpoints import numbers
@@ -41,10 +42,11 @@ TRACE = "triton_stub.trace"
 # the server dies of it.
 _INT_DIGITS = re.compile(r"\s*([+-]?[0-9]+)")
 _INT64_MAX = 2**63 - 1
-# What zlib works on within a few milliseconds.
+# What zlib and json work on within a few milliseconds.
 _IN_LOOP_BYTES = 1 << 20
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Inference:
@@ -83,8 +85,9 @@ class Inference:
             if json_size:
                 bodies.check_json(json_size, self._limit)
                 memory = self._server.shared_memory
-                asked, formats = codec.decode(
-                    body, json_size, model.name, version, memory, limit=self._limit
+                decode = functools.partial(codec.decode, limit=self._limit)
+                asked, formats = await _off_loop(
+                    json_size, decode, body, json_size, model.name, version, memory
                 )
             else:
                 bodies.check_raw(len(body), self._limit)
@@ -123,7 +126,8 @@ async def _encoded(
     if answer.error is not None:
         return answers.error(answer.error, answers.TEXT)
     try:
-        document, blobs = codec.encode(answer, formats, model)
+        size = formats.json_size(answer.tensors)
+        document, blobs = await _off_loop(size, codec.encode, answer, formats, model)
     except ServerError as error:
         return answers.error(error, answers.TEXT)
     encoding = compression.accepted(request.headers.get("accept-encoding"))
@@ -134,7 +138,7 @@ async def _encoded(
     return answers.compressed(body, encoding, len(document) if blobs else None)
 
 
-async def _off_loop(size: int, work: Callable[P, bytes], *given: P.args, **more: P.kwargs) -> bytes:
+async def _off_loop(size: int, work: Callable[P, T], *given: P.args, **more: P.kwargs) -> T:
     """Done in a thread if there are so many bytes to work on that others would have to wait."""
     if size <= _IN_LOOP_BYTES:
         return work(*given, **more)

@@ -26,13 +26,15 @@ from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.casters import c_string
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from triton_stub.core.model import ServedModel
     from triton_stub.core.tensor import Tensor
     from triton_stub.server.shared_memory import SharedMemory
 
 _UINT32 = 2**32
+# As JSON; few have more, such as texts.
+_ELEMENT_BYTES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ class OutputFormats:
     def of(self, name: str) -> OutputFormat:
         """That of an output."""
         return self.by_name.get(name, _BINARY if self.binary_by_default else _JSON)
+
+    def json_size(self, tensors: Iterable[Tensor]) -> int:
+        """About how many bytes of JSON an answer with these tensors has."""
+        return _ELEMENT_BYTES * sum(
+            math.prod(tensor.shape) for tensor in tensors if self.of(tensor.name) == _JSON
+        )
 
 
 def read(document: Any, memory: SharedMemory, request_id: str) -> dict[str, OutputFormat]:

@@ -6,14 +6,11 @@ Source: server ``src/http_server.cc``, ``HandleRepositoryIndex`` and ``HandleRep
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import string
-import threading
 from typing import TYPE_CHECKING, Any
 
-from triton_stub.endpoints.http import answers, documents, routing
+from triton_stub.endpoints.http import answers, documents, routing, threads
 from triton_stub.errors import InferenceError, LoadError, ServerError, StatusCode
 from triton_stub.pb_utils.casters import c_string
 
@@ -78,7 +75,7 @@ class ModelRepository:
         asked = documents.parse(body) if body else None
         work = self._loading if path["action"] == "load" else self._unloading
         try:
-            await _in_thread(work(path["model"], asked))
+            await threads.call(work(path["model"], asked))
         except LoadError as error:
             raise ServerError(error.told, error.code) from error
         return answers.empty(200, answers.JSON)
@@ -123,32 +120,3 @@ def _decoded(text: str) -> bytes:
     digits = text.encode(errors="surrogateescape").translate(None, _NOT_BASE64)
     digits = digits[: len(digits) - (len(digits) % 4 == 1)]
     return base64.b64decode(digits + b"=" * (-len(digits) % 4))
-
-
-async def _in_thread(work: Callable[[], object]) -> None:
-    """Wait for work that may take minutes, in a thread of its own.
-
-    Not one of the event loop's few, which others need; nor does the end of the loop wait for it.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: BaseException | None) -> None:
-        if done.done():  # nobody waits any more
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    def run() -> None:
-        error: BaseException | None = None
-        try:
-            work()
-        except BaseException as raised:  # noqa: BLE001 - for whoever waits
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, error)
-
-    threading.Thread(target=run, name="http model control", daemon=True).start()
-    await done

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from triton_stub.endpoints import settings
-from triton_stub.endpoints.http import answers, documents
+from triton_stub.endpoints.http import answers, documents, threads
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -43,9 +43,14 @@ class Settings:
         )
 
     async def _trace_settings(self, request: Request, body: bytes, path: re.Match[str]) -> Response:
+        model = path["model"] or ""
+        known = True
+        if model and request.method in ("GET", "POST"):
+            # A model's own is_ready may take its time.
+            known = await threads.call(self._server.model(model).ready)
+
         def content(new: bytes | None) -> dict[str, Any]:
-            model = path["model"] or ""
-            if model and not self._server.model(model).ready():
+            if not known:
                 raise InferenceError(f"Request for unknown model : {model}", StatusCode.INVALID_ARG)
             return trace(self._server.tracer, model, new)
 

@@ -1,0 +1,74 @@
+"""Asks again where the real server has died by itself, which it does now and then.
+
+A pytest plugin. tritonserver 2.51 has races of its own, most while it unloads (see
+``deviations.CONTROL_ERROR`` and ``mortal.py``): about one run of this suite in ten meets one, in a
+case that passes otherwise. A case that fails with a dead server is run once more, with new engines;
+what comes out then counts. How the server died, and the end of its log, is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import weakref
+from functools import wraps
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from triton_stub.engines.native import NativeEngine
+
+_OF_A_SIGNAL = 128
+# The guard of a server notices within a tenth of a second.
+_NOTICED = 0.5
+
+
+class Lives:
+    """The plugin; one object a run."""
+
+    def __init__(self) -> None:
+        self._engines: weakref.WeakSet[NativeEngine] = weakref.WeakSet()
+        self._deaths: list[str] = []
+
+    def pytest_sessionstart(self) -> None:
+        """Watch which servers are started."""
+        start, engines = NativeEngine.__init__, self._engines
+
+        @wraps(start)
+        def started(engine: NativeEngine, *args: Any, **kwargs: Any) -> None:
+            start(engine, *args, **kwargs)
+            engines.add(engine)
+
+        setattr(NativeEngine, "__init__", started)  # noqa: B010 - mypy wants a plain method
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run the case, and once more if a server died in it."""
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if any(report.failed for report in reports):
+            time.sleep(_NOTICED)
+            if died := self._dead():
+                self._deaths += [f"{item.nodeid}: {_how(engine)}" for engine in died]
+                with contextlib.suppress(Exception):  # it fails as the case did
+                    item.session._setupstate.teardown_exact(None)  # all fixtures end
+                reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say which cases were run once more."""
+        for death in self._deaths:
+            terminalreporter.write_line(f"run once more, the real server died in {death}")
+
+    def _dead(self) -> list[NativeEngine]:
+        """Servers that nobody has stopped, and that are no more; perhaps since an earlier case."""
+        return [engine for engine in self._engines if (engine.status or 0) > _OF_A_SIGNAL]
+
+
+def _how(engine: NativeEngine) -> str:
+    lines = "\n".join(engine.log().splitlines()[-25:])
+    return f"of signal {(engine.status or 0) - _OF_A_SIGNAL}; the end of its log:\n{lines}"
