@@ -244,7 +244,8 @@ def _converted(name: str, datatype: Datatype, value: Any) -> Array:
         )
     with np.errstate(over="ignore"):  # it is refused instead
         converted: Array = array.astype(wanted)
-    if wanted.kind not in "biu" and (np.isinf(converted) & ~np.isinf(array)).any():
+    infinite = np.isinf(array) if kind == "f" and exact is None else False
+    if wanted.kind not in "biu" and (np.isinf(converted) & ~infinite).any():
         raise ValueError(f"input '{name}': {_shortened(value)} is too large for {datatype.name}")
     return converted
 
