@@ -226,9 +226,10 @@ def _converted(name: str, datatype: Datatype, value: Any) -> Array:
         array = np.asarray(value)
     except ValueError:
         raise ValueError(_uneven(name)) from None
-    exact = _exact(value)
+    wanted = datatype.numpy
+    exact = _exact(value) if wanted.kind in "iu" else None
     array = array if exact is None else exact
-    wanted, kind = datatype.numpy, array.dtype.kind
+    kind = array.dtype.kind
     whole = kind in "iu" or exact is not None or (not array.size and kind == "f")
     if wanted.kind == "b":
         fits = kind == "b"
@@ -244,8 +245,7 @@ def _converted(name: str, datatype: Datatype, value: Any) -> Array:
         )
     with np.errstate(over="ignore"):  # it is refused instead
         converted: Array = array.astype(wanted)
-    infinite = np.isinf(array) if kind == "f" and exact is None else False
-    if wanted.kind not in "biu" and (np.isinf(converted) & ~infinite).any():
+    if wanted.kind not in "biu" and (np.isinf(converted) & ~np.isinf(array)).any():
         raise ValueError(f"input '{name}': {_shortened(value)} is too large for {datatype.name}")
     return converted
 
