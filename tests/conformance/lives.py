@@ -9,6 +9,7 @@ what comes out then counts. How the server died, and the end of its log, is prin
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import weakref
 from functools import wraps
@@ -18,8 +19,11 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from triton_stub.engines.native import NativeEngine
+from triton_stub.errors import LoadError
 
+# Statuses as a shell tells them: greater ones are of a signal.
 _OF_A_SIGNAL = 128
+_STILLBORN = re.compile(r"tritonserver ended with status 1[3-9]\d before it was ready")
 # The guard of a server notices within a tenth of a second.
 _NOTICED = 0.5
 
@@ -29,6 +33,7 @@ class Lives:
 
     def __init__(self) -> None:
         self._engines: weakref.WeakSet[NativeEngine] = weakref.WeakSet()
+        self._stillborn: list[str] = []
         self._deaths: list[str] = []
 
     def pytest_sessionstart(self) -> None:
@@ -37,7 +42,11 @@ class Lives:
 
         @wraps(start)
         def started(engine: NativeEngine, *args: Any, **kwargs: Any) -> None:
-            start(engine, *args, **kwargs)
+            try:
+                start(engine, *args, **kwargs)
+            except LoadError as error:
+                self._stillborn += [f"{error}\n{note}" for note in error.__notes__]
+                raise
             engines.add(engine)
 
         setattr(NativeEngine, "__init__", started)  # noqa: B010 - mypy wants a plain method
@@ -46,11 +55,12 @@ class Lives:
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run the case, and once more if a server died in it."""
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        self._stillborn.clear()
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
         if any(report.failed for report in reports):
             time.sleep(_NOTICED)
             if died := self._dead():
-                self._deaths += [f"{item.nodeid}: {_how(engine)}" for engine in died]
+                self._deaths += [f"{item.nodeid}: {how}" for how in died]
                 with contextlib.suppress(Exception):  # it fails as the case did
                     item.session._setupstate.teardown_exact(None)  # all fixtures end
                 reports = runtestprotocol(item, log=False, nextitem=nextitem)
@@ -62,13 +72,13 @@ class Lives:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say which cases were run once more."""
         for death in self._deaths:
-            terminalreporter.write_line(f"run once more, the real server died in {death}")
+            terminalreporter.write_line(f"run once more, the real server died: {death}")
 
-    def _dead(self) -> list[NativeEngine]:
-        """Servers that nobody has stopped, and that are no more; perhaps since an earlier case."""
-        return [engine for engine in self._engines if (engine.status or 0) > _OF_A_SIGNAL]
-
-
-def _how(engine: NativeEngine) -> str:
-    lines = "\n".join(engine.log().splitlines()[-25:])
-    return f"of signal {(engine.status or 0) - _OF_A_SIGNAL}; the end of its log:\n{lines}"
+    def _dead(self) -> list[str]:
+        """How servers died that nobody has stopped; perhaps in an earlier case."""
+        found = [told for told in self._stillborn if _STILLBORN.match(told)]
+        for engine in self._engines:
+            if (status := engine.status or 0) > _OF_A_SIGNAL:
+                lines = "\n".join(engine.log().splitlines()[-25:])
+                found.append(f"tritonserver ended with status {status}\n{lines}")
+        return found

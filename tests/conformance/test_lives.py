@@ -22,10 +22,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from triton_stub.engines.native import NativeEngine
+from triton_stub.engines.process import ServerProcess
+
+MODELS = {str(HERE / "models")!r}
 
 @pytest.fixture(scope="module")
 def engine():
-    with NativeEngine({str(HERE / "models")!r}, models=["add"]) as engine:
+    with NativeEngine(MODELS, models=["add"]) as engine:
         yield engine
 
 def server(engine):
@@ -51,6 +54,22 @@ def test_dies(engine):
 def test_after(engine):
     asks(engine)
 
+def test_dies_before_it_is_ready(monkeypatch):
+    lives = Path("lives.txt")
+    if not lives.exists():
+        lives.touch()
+        monkeypatch.setattr(ServerProcess, "_await_ready", _killed)
+    with NativeEngine(MODELS, models=["add"]) as engine:
+        asks(engine)
+
+def _killed(process, *_):
+    while not (pid := process._folder / "pid").exists() or not pid.read_text():
+        time.sleep(0.01)
+    os.kill(int(pid.read_text()), signal.SIGSEGV)
+    process._guard.wait()
+    status = process._guard.returncode
+    raise process._failure(f"tritonserver ended with status {{status}} before it was ready")
+
 def test_fails():
     with Path("runs.txt").open("a") as runs:
         runs.write("run ")
@@ -60,7 +79,7 @@ def test_fails():
 
 @pytest.mark.parametrize(
     ("deaths", "passed", "failed"),
-    [(1, 3, 1), (2, 2, 2)],
+    [(1, 4, 1), (2, 3, 2)],
     ids=["once", "twice"],
 )
 def test_a_server_that_dies(
@@ -77,6 +96,6 @@ def test_a_server_that_dies(
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=passed, failed=failed)
     result.stdout.fnmatch_lines(
-        ["run once more, the real server died in *::test_dies: of signal 11; the end of its log:"]
+        ["run once more, the real server died: *::test_dies: tritonserver ended with status 139"]
     )
     assert pytester.path.joinpath("runs.txt").read_text() == "run "
