@@ -48,6 +48,17 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session
+def e2e(session: nox.Session) -> None:
+    """Serve the models from a real container and ask them; ci/e2e.sh makes what that takes."""
+    install(session, extras="serve,pytest,jax,e2e", groups=["test", "demo", "parity"])
+    train_digits(session)
+    options = list(session.posargs)
+    if not any(option.startswith("--triton-engine") for option in options):
+        options += ["--triton-engine=container", "--triton-require"]
+    session.run("pytest", "tests/e2e", *options, env=native(session))
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure throughput and the cost of a request, on the stub and on the real tritonserver."""
     install(session, extras="serve,pytest,jax", groups=["test", "demo"])
