@@ -20,7 +20,7 @@ DIGITS = Path("model_repository/resnet18_digits")
 @nox.session
 def unit(session: nox.Session) -> None:
     """Run the tests that need no server: unit and property tests."""
-    install(session, extras="serve,pytest,jax", groups=["test"])
+    install(session, extras="serve,pytest,jax,e2e", groups=["test"])
     session.run("pytest", "tests/unit", "tests/property", *session.posargs)
 
 
@@ -102,7 +102,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types with mypy --strict."""
-    install(session, extras="serve,pytest", groups=["types"])
+    install(session, extras="serve,pytest,e2e", groups=["types"])
     session.run("mypy", *session.posargs)
 
 
