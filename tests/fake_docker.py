@@ -10,16 +10,21 @@ import re
 import socket
 import struct
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
+from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
 
 import triton_stub
 
 API = "1.47"
 STDOUT = 1
+KILLED = 137
 
 
 class FakeDocker(ThreadingUnixStreamServer):
@@ -30,28 +35,29 @@ class FakeDocker(ThreadingUnixStreamServer):
     def __init__(self, path: Path, *, image: str) -> None:
         super().__init__(str(path), Handler)
         self.images = {image}
+        #: Images that it can pull.
+        self.registry: set[str] = set()
+        #: What it calls its host.
         self.name = socket.gethostname()
         #: Method, path (without the version) and body of each request.
         self.requests: list[tuple[str, str, object]] = []
         self.containers: dict[str, Container] = {}
-        #: For a path that begins so: the status and the message in place of an answer.
-        self.refused: dict[str, tuple[int, str]] = {}
-        #: Where a container does not serve: its exit status and its log.
-        self.dies: tuple[int, str] | None = None
-        #: Called before a request with this path is answered.
-        self.meanwhile: dict[str, object] = {}
+        #: For requests with this method whose path begins so: status and message of an error.
+        self.refused: dict[tuple[str, str], tuple[int, str]] = {}
+        #: Called before a request is answered whose path ends so.
+        self.meanwhile: dict[str, Callable[[], object]] = {}
+        #: What a container does in place of serving: ends with this status and this log.
+        self.ends: tuple[int, str] | None = None
+        #: Whether it does nothing at all.
+        self.sleeps = False
 
     @property
     def url(self) -> str:
         return f"unix://{self.server_address}"
 
     def sent(self, method: str, path: str) -> list[object]:
-        """The bodies of the requests with this method and a path that begins so."""
-        return [
-            body
-            for how, where, body in self.requests
-            if how == method and where[: len(path)] == path
-        ]
+        """The bodies of the requests with this method and this in their path."""
+        return [body for how, where, body in self.requests if how == method and path in where]
 
     def created(self) -> dict[str, object]:
         """The body of the one request that made a container."""
@@ -67,7 +73,6 @@ class Container:
         self.body = body
         self.status = "created"
         self.exit_code = 0
-        self.out_of_memory = False
         self.printed = ""
         self.server: triton_stub.Server | None = None
         self.ports: dict[str, str] = {}
@@ -79,18 +84,30 @@ class Container:
             [inside[folder] for folder in values(words, "--model-repository")],
             model_control_mode="explicit" if values(words, "--load-model") else "none",
             startup_models=values(words, "--load-model"),
-        ).start()
+            exit_on_error=values(words, "--exit-on-error") != ["false"],
+        )
+        try:
+            self.server.start()
+        except triton_stub.LoadError:
+            self.end(1)
+            return
         serving = self.server.serve(http_port=0, grpc_port=0, metrics_port=0)
         urls = (serving.http_url, serving.grpc_url, serving.metrics_url)
         for port, url in zip((8000, 8001, 8002), urls, strict=True):
             self.ports[f"{port}/tcp"] = url.rpartition(":")[2]
         self.status = "running"
 
-    def stop(self) -> None:
+    def sleep(self) -> None:
+        self.ports = dict.fromkeys(("8000/tcp", "8001/tcp", "8002/tcp"), "1")  # nobody is there
+        self.status = "running"
+
+    def end(self, status: int = 0, log: str = "") -> None:
         if self.server is not None:
             self.server.stop()
             self.printed += str(self.server.log())
             self.server = None
+        self.printed += log
+        self.exit_code = status
         self.status = "exited"
         self.ports = {}
 
@@ -111,7 +128,7 @@ class Container:
                 "Status": self.status,
                 "Running": self.status == "running",
                 "ExitCode": self.exit_code,
-                "OOMKilled": self.out_of_memory,
+                "OOMKilled": self.exit_code == KILLED,
             },
             "NetworkSettings": {
                 "Ports": {
@@ -140,10 +157,11 @@ class Handler(BaseHTTPRequestHandler):
         query = {name: words[0] for name, words in parse_qs(parts.query).items()}
         docker = self.server
         docker.requests.append((self.command, path, body or query))
-        if path in docker.meanwhile:
-            docker.meanwhile[path]()
-        for begin, (status, message) in docker.refused.items():
-            if path.startswith(begin):
+        for end, happens in docker.meanwhile.items():
+            if path.endswith(end):
+                happens()
+        for (method, begin), (status, message) in docker.refused.items():
+            if method == self.command and path.startswith(begin):
                 return self.answer({"message": message}, status)
         return self.route(path, query, body)
 
@@ -163,12 +181,23 @@ class Handler(BaseHTTPRequestHandler):
             self.of_container(docker.containers[name], verb)
         elif image in docker.images:
             self.answer({"Id": "sha256:1", "RepoTags": [image]})
+        elif path.endswith("/json") and path.startswith("/images/"):
+            self.answer({"message": f"No such image: {image}"}, 404)
+        elif path == "/images/create":
+            self.pull(f"{query['fromImage']}:{query['tag']}")
         else:
             self.answer({"message": f"there is nothing at {path}"}, 404)
 
+    def pull(self, image: str) -> None:
+        if image in self.server.registry:
+            self.server.images.add(image)
+            self.answer({"status": "done"})
+        else:
+            self.answer({"message": f"no registry has {image}"}, 404)
+
     def of_container(self, container: Container, verb: str) -> None:
         if self.command == "DELETE":
-            container.stop()
+            container.end()
             del self.server.containers[container.name]
             return self.answer(None, 204)
         if verb == "json":
@@ -177,13 +206,14 @@ class Handler(BaseHTTPRequestHandler):
             text = container.log().encode()
             return self.send(struct.pack(">BxxxL", STDOUT, len(text)) + text if text else b"", 200)
         if verb == "start":
-            if self.server.dies is None:
-                container.start()
+            if self.server.ends is not None:
+                container.end(*self.server.ends)
+            elif self.server.sleeps:
+                container.sleep()
             else:
-                container.status = "exited"
-                container.exit_code, container.printed = self.server.dies
+                container.start()
         if verb == "stop":
-            container.stop()
+            container.end()
         return self.answer(None, 204)
 
     def answer(self, content: object, status: int = 200) -> None:
@@ -198,18 +228,26 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake_docker(folder: Path, *, image: str):
-    """Such an engine, with its socket in ``folder``."""
-    with FakeDocker(folder / "docker.sock", image=image) as docker:
+def fake_docker(monkeypatch: pytest.MonkeyPatch, *, image: str) -> Iterator[FakeDocker]:
+    """Such an engine in place of any other; at the end it must have no container any more."""
+    from testcontainers.core.config import testcontainers_config
+
+    # The path of a socket may have about a hundred characters.
+    with TemporaryDirectory() as folder, FakeDocker(Path(folder, "d"), image=image) as docker:
+        monkeypatch.setenv("DOCKER_HOST", docker.url)
+        monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)
+        monkeypatch.delenv("TRITON_STUB_IMAGE", raising=False)
         thread = threading.Thread(target=docker.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield docker
         finally:
+            left = list(docker.containers)
             for container in docker.containers.values():
-                container.stop()
+                container.end()
             docker.shutdown()
             thread.join()
+    assert not left, "something is left behind"
 
 
 def values(words: list[str], option: str) -> list[str]:

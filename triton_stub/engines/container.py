@@ -17,13 +17,12 @@ from triton_stub.engines.server_container import (
     ContainerUnavailableError,
     ServerContainer,
 )
+from triton_stub.errors import LoadError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from testcontainers.core.container import DockerContainer
-
-    from triton_stub.errors import ServerError
 
 #: Names the image where nobody else does.
 VARIABLE = "TRITON_STUB_IMAGE"
@@ -102,7 +101,15 @@ class ContainerEngine(HttpEngine):
             shm_size=check_size(shm_size),
             user=user,
         )
-        self._server = ServerContainer(box, startup_timeout=startup_timeout)
+        try:
+            self._server = ServerContainer(box, startup_timeout=startup_timeout)
+        except LoadError as error:
+            for link in _links_outside(list(folders.values())):
+                error.add_note(
+                    f"hint: {link} leads to {link.resolve()}, which is outside of the model "
+                    "repository: the container does not have it"
+                )
+            raise
         addresses = self._server.addresses
         super().__init__(
             addresses[HTTP], grpc_url=addresses[GRPC], name="container", timeout=timeout
@@ -136,11 +143,20 @@ class ContainerEngine(HttpEngine):
         super().stop()
         self._server.stop()
 
+    def _ask(
+        self, method: str, path: str, kind: type[ServerError], **request: Any
+    ) -> urllib3.BaseHTTPResponse:
+        try:
+            return super()._ask(method, path, kind, **request)
+        except ServerError as error:
+            # Not only what ends a server: full shared memory is an answer to a request.
+            for hint in self._server.hints(str(error)):
+                error.add_note(hint)
+            raise
+
     def _explain(self, error: ServerError) -> ServerError:
-        status = self.status
-        if status is not None:
-            error.add_note(f"the container has ended with status {status}")
-        for note in self._server.notes(f"ended with status {status}"):
+        ended = "" if self.status is None else f"the container has ended with status {self.status}"
+        for note in filter(None, [ended, *self._server.notes(ended)]):
             error.add_note(note)
         return error
 
@@ -163,3 +179,11 @@ def _volume(inside: str, source: str | os.PathLike[str]) -> dict[str, Any]:
     if isinstance(source, os.PathLike) or os.sep in source:
         return _folder(inside, Path(source).resolve())
     return {"target": inside, "source": source, "type": "volume"}
+
+
+def _links_outside(folders: Sequence[Path]) -> Iterator[Path]:
+    """Symbolic links that lead to where the container sees nothing."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink() and not any(map(path.resolve().is_relative_to, folders)):
+                yield path

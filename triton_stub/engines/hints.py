@@ -22,14 +22,14 @@ _HINTS = [
         'needs "numpy<2"',
     ),
     (
-        r"invalid or unsupported gpu id|unable to load (shared library|backend)[^\n]*libcuda"
+        r"invalid or unsupported gpu id|has kind KIND_GPU but no GPUs are available"
         r"|no CUDA-capable device|CUDA_ERROR_NO_DEVICE|Unable to initialize backend 'cuda'",
         "the model asks for a GPU, and the container has none: give it one with gpus "
         "(--triton-gpus=all), or say KIND_CPU or KIND_AUTO in config.pbtxt",
     ),
     (
-        r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
-        "the Python of the image has no module {module!r}: build an image that has what the models "
+        r"No module named '(?P<module>[\w.]+)'",
+        "the Python of the image has no module {module}: build an image that has what the models "
         "import (see ci/Dockerfile of triton-stub)",
     ),
     (
@@ -37,6 +37,10 @@ _HINTS = [
         r"|failed to (open|stat|read)[^\n]*/models",
         "the user of the container may be unable to read the model repository: let everybody read "
         "it (chmod -R a+rX), or name another user",
+    ),
+    (
+        r"Read-only file system",
+        "models are mounted read-only: let them write elsewhere, to a volume (volumes=) say",
     ),
     (
         r"exec: \"tritonserver\": executable file not found|tritonserver: (command )?not found",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
 import socket
 import time
 import uuid
+import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ HTTP, GRPC, METRICS = 8000, 8001, 8002
 # Triton itself waits up to 30 s for requests in flight before it unloads.
 _GRACE = 40
 _EXIT_TIMEOUT = "--exit-timeout-secs="
-_SLOWEST_CALL = 120  # seconds for one call of Docker's: some storage drivers copy whole images
+_SLOWEST_CALL = 600  # seconds for one call of Docker's: some storage drivers copy whole images
 _TICK = 0.1
 _NO_GPU = ("could not select device driver", "failed to discover GPU vendor")
 
@@ -60,14 +62,15 @@ class ServerContainer:
         self._name = f"triton-stub-{uuid.uuid4().hex[:12]}"
         self.container = _connect(box.image)
         # A name of our own: what it names can be removed whoever knows of it.
-        self._remove = weakref.finalize(self, _remove, self.container, self._name)
+        self._remove = weakref.finalize(self, _remove, self.container, self._name, os.getpid())
         try:
             self._pull()
             self._beside_us = _is_beside_us(self.container)
             self._start()
             self._await_ready(startup_timeout)
         except BaseException:
-            self.stop()
+            # At once: a server that loads models does not listen to SIGTERM.
+            self._discard()
             raise
 
     def log(self) -> str:
@@ -76,18 +79,25 @@ class ServerContainer:
 
     @property
     def status(self) -> int | None:
-        """How the server ended by itself, as a shell tells it; None if it runs or was stopped."""
+        """How the server ended by itself, as a shell tells it; None if it runs or was stopped.
+
+        None as well if nothing is known of the container any more.
+        """
         if self._final_log is not None:
             return None
         state = self._state()
-        return None if state.get("Running", True) else int(state["ExitCode"])
+        return int(state["ExitCode"]) if state and _has_ended(state) else None
 
     def notes(self, text: str = "") -> Iterator[str]:
         """What to attach to an error: hints that its text and the log give, and the log's end."""
         log = self.log()
-        yield from hints(f"{text}\n{log}", shm_size=self._box.shm_size)
+        yield from self.hints(f"{text}\n{log}")
         if log:
             yield tail(log)
+
+    def hints(self, text: str) -> Iterator[str]:
+        """What to do about what this text says went wrong."""
+        return hints(text, shm_size=self._box.shm_size)
 
     def stop(self) -> None:
         """End the server (SIGTERM; SIGKILL if that is not enough), and remove its container."""
@@ -96,6 +106,11 @@ class ServerContainer:
         try:
             with contextlib.suppress(*_docker_errors()):
                 self._wrapped().stop(timeout=self._grace())
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        try:
             self._final_log = self._read_log()
         finally:
             self._final_log = self._final_log or ""
@@ -109,7 +124,7 @@ class ServerContainer:
 
     def _pull(self) -> None:
         """Have the image; in the main thread, because Ctrl-C may end it."""
-        from docker.errors import DockerException, ImageNotFound
+        from docker.errors import ImageNotFound
 
         images = self.container.get_docker_client().client.images
         try:
@@ -117,7 +132,7 @@ class ServerContainer:
                 images.get(self.container.image)
             except ImageNotFound:
                 images.pull(self.container.image)
-        except DockerException as error:
+        except _docker_errors() as error:
             raise ContainerUnavailableError(
                 f"the Docker engine has no image {self.container.image!r}, and could not pull it: "
                 f"{_said(error)}. Build it (see ci/Dockerfile of triton-stub), pull it, or name "
@@ -125,7 +140,6 @@ class ServerContainer:
             ) from error
 
     def _start(self) -> None:
-        from docker.errors import DockerException
         from docker.types import DeviceRequest, Mount
 
         box = self._box
@@ -146,7 +160,7 @@ class ServerContainer:
             # container after we have looked for one to remove.
             with ThreadPoolExecutor(1) as thread:
                 thread.submit(self.container.start).result()
-        except DockerException as error:
+        except _docker_errors() as error:
             text = _said(error)
             if box.gpus and any(known in text for known in _NO_GPU):
                 raise ContainerUnavailableError(
@@ -165,7 +179,7 @@ class ServerContainer:
             host = self.container.get_container_host_ip()
             return {port: f"{host}:{self.container.get_exposed_port(port)}" for port in ports}
         except _docker_errors() as error:
-            if not self._state().get("Running", True):
+            if _has_ended(self._state()):
                 return {}
             raise self._failure(f"found no way to the container's ports: {error}") from error
 
@@ -178,7 +192,7 @@ class ServerContainer:
             pages[METRICS] = "/metrics"
         deadline = time.monotonic() + timeout
         self.addresses: dict[int, str] = {}
-        while (state := self._state()).get("Running", True):
+        while not _has_ended(state := self._state()):
             known = self.addresses = self.addresses or self._find()
             if known and all(_answers(known[port] + page) for port, page in pages.items()):
                 return
@@ -188,6 +202,8 @@ class ServerContainer:
                     "that time: raise startup_timeout (--triton-timeout) if they need longer"
                 )
             time.sleep(_TICK)
+        if not state:
+            raise self._failure("the container is gone: has somebody removed it, or its engine?")
         status = state["ExitCode"]
         ended = f"the container ended with status {status} before tritonserver was ready"
         if state.get("OOMKilled"):
@@ -201,10 +217,12 @@ class ServerContainer:
         return error
 
     def _state(self) -> dict[str, Any]:
-        wrapped = self._wrapped()
-        wrapped.reload()
-        state: dict[str, Any] = wrapped.attrs["State"]
-        return state
+        """What the engine says of the container; empty if it says nothing."""
+        with contextlib.suppress(*_docker_errors()):
+            wrapped = self._wrapped()
+            wrapped.reload()
+            return dict(wrapped.attrs["State"])
+        return {}
 
     def _read_log(self) -> str:
         with contextlib.suppress(*_docker_errors()):
@@ -223,14 +241,18 @@ def _connect(image: str) -> DockerContainer:
         raise ContainerUnavailableError(
             f'the package {error.name!r} is not installed: pip install "triton-stub[e2e]"'
         ) from error
-    try:
-        return DockerContainer(image, docker_client_kw={"timeout": _SLOWEST_CALL})
-    except DockerException as error:
-        where = os.environ.get("DOCKER_HOST", "its usual place (no DOCKER_HOST is set)")
-        raise ContainerUnavailableError(
-            f"no Docker engine answers at {where}: {_said(error)}. Start one, or name one in "
-            "DOCKER_HOST"
-        ) from error
+    with warnings.catch_warnings():
+        # Docker's client drops a socket that it could not connect, without closing it.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            return DockerContainer(image, docker_client_kw={"timeout": _SLOWEST_CALL})
+        except DockerException as error:
+            said = _said(error)
+        gc.collect()
+    where = os.environ.get("DOCKER_HOST", "its usual place (no DOCKER_HOST is set)")
+    raise ContainerUnavailableError(
+        f"no Docker engine answers at {where}: {said}. Start one, or name one in DOCKER_HOST"
+    )
 
 
 def _is_beside_us(container: DockerContainer) -> bool:
@@ -247,19 +269,25 @@ def _is_beside_us(container: DockerContainer) -> bool:
     return mode is ConnectionMode.docker_host and client.host() in ("localhost", "127.0.0.1")
 
 
-def _remove(container: DockerContainer, name: str) -> None:
-    """Remove what there is of a container, and the volumes without a name that came with it."""
-    from docker.errors import DockerException, NotFound
+def _has_ended(state: dict[str, Any]) -> bool:
+    return not state.get("Running")
 
+
+def _remove(container: DockerContainer, name: str, owner: int) -> None:
+    """Remove what there is of a container, and the volumes without a name that came with it."""
+    from docker.errors import NotFound
+
+    if os.getpid() != owner:
+        return  # the end of a process that was forked
     client = container.get_docker_client().client
     try:
         client.api.remove_container(name, v=True, force=True)
     except NotFound:
         pass
     except _docker_errors() as error:
-        text = _said(error) if isinstance(error, DockerException) else str(error)
         raise ServerError(
-            f"could not remove the container {name}: {text}. Remove it: docker rm -f -v {name}",
+            f"could not remove the container {name}: {_said(error)}. Remove it yourself: "
+            f"docker rm -f -v {name}",
             StatusCode.INTERNAL,
         ) from error
     finally:
@@ -267,19 +295,12 @@ def _remove(container: DockerContainer, name: str) -> None:
 
 
 def _docker_errors() -> tuple[type[Exception], ...]:
-    """What calls of Docker's client raise."""
+    """What calls of testcontainers and Docker's client raise."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
-    from testcontainers.core.exceptions import ContainerStartException
 
-    # The last two: a container that has ended has no ports, and no status to wait for.
-    return (
-        DockerException,
-        RequestException,
-        ContainerStartException,
-        ConnectionError,
-        StopIteration,
-    )
+    # The last three are of testcontainers: no container, no port, no status that it waits for.
+    return DockerException, RequestException, OSError, RuntimeError, StopIteration
 
 
 def _said(error: Exception) -> str:
@@ -288,7 +309,10 @@ def _said(error: Exception) -> str:
 
 
 def _answers(url: str) -> bool:
+    # A connection that is kept is one that the server, when it stops, waits for: 30 s.
+    closing = {"Connection": "close"}
     try:
-        return urllib3.request("GET", f"http://{url}", retries=False, timeout=5).status == 200
+        answer = urllib3.request("GET", f"http://{url}", headers=closing, retries=False, timeout=5)
     except urllib3.exceptions.HTTPError:
         return False
+    return answer.status == 200
