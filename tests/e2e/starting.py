@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import pytest
 
 from triton_stub.engines.engine import Engine
+from triton_stub.testing import spec
 
 #: Whether the container has a GPU; then tests of it are run, too.
 GPU = os.environ.get("TRITON_STUB_GPU") == "1"
@@ -32,5 +34,5 @@ def kind_of(config: pytest.Config) -> str:
 
 def container_options(config: pytest.Config) -> dict[str, Any]:
     """What the command line says of containers, as keywords of ``ContainerEngine``."""
-    said = {key: config.getoption(f"triton_{key}", None) for key in ("image", "gpus", "shm_size")}
+    said = asdict(spec.container_options(config))
     return {key: value for key, value in said.items() if value is not None}
