@@ -55,7 +55,8 @@ def e2e(session: nox.Session) -> None:
     options = list(session.posargs)
     if not any(option.startswith("--triton-engine") for option in options):
         options += ["--triton-engine=container", "--triton-require"]
-    session.run("pytest", "tests/e2e", *options, env=native(session))
+    # After Ctrl-C they stop their containers, for which half a second is not enough.
+    session.run("pytest", "tests/e2e", *options, env=native(session), interrupt_timeout=120)
 
 
 @nox.session
@@ -93,10 +94,13 @@ def load(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff."""
+    """Check style and format with ruff, and the workflows against their schema."""
     install(session, groups=["lint"])
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
+    # The schema comes with the package: no network.
+    workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
 
 
 @nox.session
