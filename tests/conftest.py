@@ -6,7 +6,9 @@ import pytest
 from hypothesis import settings
 
 # What the suites share fails in there, and shall show what differs.
-pytest.register_assert_rewrite("comparing", "classify_cases", "resnet_cases", "served_cases")
+pytest.register_assert_rewrite(
+    "comparing", "mounted", "classify_cases", "resnet_cases", "served_cases"
+)
 
 # No test is about speed, and machines differ.
 settings.register_profile("untimed", deadline=None)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from classify_cases import write_classify
 from comparing import Engines
+from mounted import MountedEngines
 from resnet_cases import write_resnets
 from starting import GPU, Start, container_options, kind_of
 
@@ -23,7 +24,7 @@ from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 
-MODELS = Path(__file__).parent / "models"
+OWN = Path(__file__).parent / "models"
 SERVED = Path(__file__).parents[1] / "conformance" / "models"
 _TOLD = pytest.StashKey[list[str]]()
 
@@ -110,7 +111,7 @@ def repository(new_repository: Callable[[str], Path]) -> Path:
     write_classify(folder)
     for name in ("add", "facts", "raises", "slow"):
         shutil.copytree(SERVED / name, folder / name, ignore=shutil.ignore_patterns("*.py[co]"))
-    shutil.copytree(MODELS, folder, dirs_exist_ok=True)
+    shutil.copytree(OWN, folder, dirs_exist_ok=True)
     return folder
 
 
@@ -137,6 +138,6 @@ def engine(everywhere: dict[str, Engine]) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def engines(everywhere: dict[str, Engine], engine: Engine) -> Engines:
+def engines(everywhere: dict[str, Engine], engine: Engine, repository: Path) -> Engines:
     """The stub, and the engine of this run in the place of the real server."""
-    return Engines(everywhere["stub"], engine)
+    return MountedEngines.of(everywhere["stub"], engine, repository)

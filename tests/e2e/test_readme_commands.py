@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from paper import Paper
-from patience import PATIENCE
+from patience import PATIENCE, wait_until
 from PIL import Image
 from starting import container_options
 
@@ -157,4 +157,6 @@ def test_serve_and_ask(
     assert said.returncode == 0, said.stderr
     assert said.stdout.count("%") == 5
     assert status == 0, log.read_text()
-    assert docker("inspect", names["container"]).returncode != 0, "--rm has removed it"
+    # The engine removes it as soon as it has told how it ended.
+    inspect = ("container", "inspect", names["container"])
+    wait_until(lambda: docker(*inspect).returncode != 0, "--rm has not removed it")
