@@ -20,7 +20,7 @@ DIGITS = Path("model_repository/resnet18_digits")
 @nox.session
 def unit(session: nox.Session) -> None:
     """Run the tests that need no server: unit and property tests."""
-    install(session, extras="serve,pytest,jax", groups=["test"])
+    install(session, extras="serve,pytest,jax,e2e", groups=["test"])
     session.run("pytest", "tests/unit", "tests/property", *session.posargs)
 
 
@@ -45,6 +45,18 @@ def conformance(session: nox.Session) -> None:
     install(session, extras="serve,pytest,jax", groups=["test", "demo"])
     train_digits(session)
     session.run("pytest", "tests/conformance", *session.posargs, env=native(session))
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Serve the models from a real container and ask them; ci/e2e.sh makes what that takes."""
+    install(session, extras="serve,pytest,jax,e2e", groups=["test", "demo", "parity"])
+    train_digits(session)
+    options = list(session.posargs)
+    if not any(option.startswith("--triton-engine") for option in options):
+        options += ["--triton-engine=container", "--triton-require"]
+    # After Ctrl-C they stop their containers, for which half a second is not enough.
+    session.run("pytest", "tests/e2e", *options, env=native(session), interrupt_timeout=120)
 
 
 @nox.session
@@ -82,16 +94,19 @@ def load(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff."""
+    """Check style and format with ruff, and the workflows against their schema."""
     install(session, groups=["lint"])
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
+    # The schema comes with the package: no network.
+    workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types with mypy --strict."""
-    install(session, extras="serve,pytest", groups=["types"])
+    install(session, extras="serve,pytest,e2e", groups=["types"])
     session.run("mypy", *session.posargs)
 
 

@@ -5,8 +5,10 @@ import os
 import pytest
 from hypothesis import settings
 
-# The conformance suite's comparison fails in there, and shall show what differs.
-pytest.register_assert_rewrite("comparing")
+# What the suites share fails in there, and shall show what differs.
+pytest.register_assert_rewrite(
+    "comparing", "mounted", "classify_cases", "resnet_cases", "served_cases"
+)
 
 # No test is about speed, and machines differ.
 settings.register_profile("untimed", deadline=None)

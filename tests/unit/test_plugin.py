@@ -1,7 +1,6 @@
 """The pytest plugin, seen from the outside: outcomes and printed lines."""
 
 import importlib
-import re
 import subprocess
 import sys
 
@@ -394,25 +393,17 @@ def test_without_the_real_server_tests_fail_if_it_is_required(project):
     result.stdout.fnmatch_lines(["no real tritonserver for --triton-engine=native: *"])
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("container", "; containers and URLs are not among the engines of this release"),
-        ("http://host:8000", "; containers and URLs are not among the engines of this release"),
-        ("stubb", ""),
-    ],
-)
-def test_an_engine_that_there_is_not(project, name, hint):
+@pytest.mark.parametrize("name", ["stubb", "ftp://host:8000", "http://", "http://a host"])
+def test_an_engine_that_there_is_not(project, name):
     project.makepyfile("def test_it(): ...")
     result = run(project, f"--triton-engine={name}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.re_match_lines(
-        [re.escape(f"ERROR: --triton-engine={name}: expected stub or native{hint}") + "$"]
-    )
+    expected = "expected stub, native, container, or the URL of a server, such as *://*:8000"
+    result.stderr.fnmatch_lines([f"ERROR: --triton-engine={name}: {expected}"])
     project.makeini(f"[pytest]\ntriton_engine = {name}")
     result = run(project)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: ini option triton_engine = {name}: expected stub or *"])
+    result.stderr.fnmatch_lines([f"ERROR: ini option triton_engine = {name}: {expected}"])
     run(project, "--triton-engine=stub").assert_outcomes(passed=1)
 
 

@@ -36,6 +36,7 @@ _CODE_OF_STATUS = {
     503: StatusCode.UNAVAILABLE,
 }
 _HEADER_LENGTH = "Inference-Header-Content-Length"
+_GIVE_GRPC = "give grpc_url (pytest: --triton-grpc-url=HOST:PORT)"
 _CLIENT_LIMITS = ("connection_timeout", "network_timeout")
 
 
@@ -151,7 +152,7 @@ class HttpEngine:
         if self.grpc_url is None:
             raise InferenceError(
                 f"{self.name}: a stream of responses needs gRPC, and no gRPC endpoint is known; "
-                "give grpc_url",
+                + _GIVE_GRPC,
                 StatusCode.UNSUPPORTED,
             )
         yield from grpc_stream.responses(
@@ -226,7 +227,7 @@ class HttpEngine:
         if kind.startswith("grpc"):
             if self.grpc_url is None:
                 raise ServerError(
-                    f"{self.name}: no gRPC endpoint is known; give grpc_url",
+                    f"{self.name}: no gRPC endpoint is known; {_GIVE_GRPC}",
                     StatusCode.UNSUPPORTED,
                 )
             return connect(kind, self.grpc_url, **options)

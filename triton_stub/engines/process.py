@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import re
 import shutil
 import socket
@@ -17,26 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triton_stub.engines.server_log import reasons, tail
 from triton_stub.errors import LoadError, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from triton_stub.engines.environment import NativeEnvironment
 
 _GUARD = Path(__file__).with_name("guard.py")
-_TAIL = 40  # lines of the log that are shown with an error
 _ATTEMPTS = 5
 _LISTEN = "0A"  # a state in /proc/net/tcp
 _ENDPOINTS = ("http", "grpc", "metrics")
 _PORT_TAKEN = re.compile(r"failed to start \S+ service: Unavailable - Socket '.*' already in use")
-# What tritonserver 2.51 writes; a message in quotes is escaped as in JSON.
-_ERROR_LINE = re.compile(r"^E\d{4} [\d:.]+ +\d+ \S+\] +(.+)$", re.MULTILINE)
-_PROTOBUF_LINE = re.compile(r"^\[libprotobuf ERROR \S+\] (.+)$", re.MULTILINE)
-_LAST_WORDS = re.compile(r"^error: creating server: (.+)", re.MULTILINE | re.DOTALL)
-_OPTION_LINE = re.compile(r"^\S*tritonserver: (.*\boption\b.*)$", re.MULTILINE)
-# Logged by every server without a GPU, or only a repetition of the next line.
-_NOISE = ("CudaDriverHelper has not been initialized", "ERROR: Failed to create instance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +94,7 @@ class ServerProcess:
 
     def tail(self) -> str:
         """Return the end of the log under a heading, to be shown with an error."""
-        # Without its tables of options and models, which are wide and come last.
-        lines = [line for line in self.log().splitlines() if line and line[0] not in "|+"]
-        return "\n".join(["the end of tritonserver's log:", *lines[-_TAIL:]])
+        return tail(self.log())
 
     def stop(self) -> None:
         """End the server (SIGTERM; SIGKILL if that is not enough) and all that it started."""
@@ -164,7 +154,7 @@ class ServerProcess:
             self._end()
             return False
         raise self._failure(
-            "\n".join(_reasons(log))
+            "\n".join(reasons(log))
             or f"tritonserver ended with status {guard.returncode} before it was ready"
         )
 
@@ -228,22 +218,3 @@ def _answers(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _reasons(log: str) -> Iterator[str]:
-    """Why a server did not start, in its own words."""
-    found = False
-    for message in (*_PROTOBUF_LINE.findall(log), *_ERROR_LINE.findall(log)):
-        if not any(noise in message for noise in _NOISE):
-            found = True
-            yield _unescaped(message)
-    if not found:
-        for pattern in (_LAST_WORDS, _OPTION_LINE):
-            yield from (text.strip() for text in pattern.findall(log))
-
-
-def _unescaped(message: str) -> str:
-    try:
-        return str(json.loads(message)).rstrip()
-    except ValueError:
-        return message

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from triton_stub.testing.pool import SKIPPED, EnginePool
-from triton_stub.testing.spec import MARKER, EngineSpec, engine_name, isolation, read_spec, timeout
+from triton_stub.testing.spec import (
+    MARKER,
+    EngineSpec,
+    container_options,
+    engine_name,
+    grpc_url,
+    isolation,
+    read_spec,
+    timeout,
+)
 from triton_stub.testing.tracebacks import hide_own_frames
 
 if TYPE_CHECKING:
@@ -30,8 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("triton", "Triton models (fixture `triton`)")
     group.addoption(
         "--triton-engine",
-        metavar="stub|native",
-        help="what serves the models: the stub in this process (default), or the real tritonserver",
+        metavar="stub|native|container|URL",
+        help="what serves the models: the stub in this process (default); the real tritonserver, "
+        "from its environment on this machine or in a container; or a server that is there "
+        "already, such as http://localhost:8000",
     )
     group.addoption(
         "--triton-repository",
@@ -42,6 +53,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--triton-require",
         action="store_true",
         help="fail where a test would be skipped because there is no real tritonserver",
+    )
+    group.addoption(
+        "--triton-image",
+        metavar="NAME",
+        help="image for --triton-engine=container (default: the variable TRITON_STUB_IMAGE)",
+    )
+    group.addoption(
+        "--triton-gpus",
+        metavar="all|NUMBER|device=0,1",
+        help="GPUs for the container, as for docker run --gpus (default: none)",
+    )
+    group.addoption(
+        "--triton-shm-size",
+        metavar="SIZE",
+        help="shared memory of the container, as for docker run --shm-size (default: 1g)",
+    )
+    group.addoption(
+        "--triton-grpc-url",
+        metavar="HOST:PORT",
+        help="where the server of --triton-engine=URL has gRPC, for triton.stream and its clients",
     )
     group.addoption(
         "--triton-isolation",
@@ -61,6 +92,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("triton_repository", "as --triton-repository, relative to the rootdir")
     parser.addini("triton_models", "models to load (default: all)", type="args")
     parser.addini("triton_timeout", "as --triton-timeout")
+    for name in ("image", "gpus", "shm-size", "grpc-url"):
+        parser.addini(f"triton_{name.replace('-', '_')}", f"as --triton-{name}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,7 +102,11 @@ def pytest_configure(config: pytest.Config) -> None:
     engine_name(config)
     isolation(config)
     pool = EnginePool(
-        config.rootpath, require=config.getoption("triton_require"), timeout=timeout(config)
+        config.rootpath,
+        require=config.getoption("triton_require"),
+        timeout=timeout(config),
+        container=container_options(config),
+        grpc_url=grpc_url(config),
     )
     config.stash[_POOL] = pool
     # For a session that never finishes.

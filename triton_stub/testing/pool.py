@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,24 +16,40 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from triton_stub.engines.engine import Engine
-    from triton_stub.testing.spec import EngineSpec
+    from triton_stub.testing.spec import ContainerOptions, EngineSpec
 
 #: What the reason of a skipped test starts with.
-SKIPPED = "no real tritonserver for --triton-engine=native: "
+SKIPPED = "no real tritonserver for --triton-engine="
 _IMPATIENCE = 1.0  # seconds for models that are busy when somebody interrupts the run
+_NO_ANSWER = 10.0  # seconds after which nobody is behind a URL
+
+
+class _MissingError(Exception):
+    """An engine cannot be had here, for this reason."""
 
 
 class EnginePool:
     """Starts and keeps engines.
 
     ``require`` fails a test where it would be skipped; ``timeout`` is the number of seconds for
-    each wait for a model, the engines' own unless given.
+    each wait for a model, the engines' own unless given. ``grpc_url`` is that of a server behind a
+    URL.
     """
 
-    def __init__(self, root: Path, *, require: bool, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        require: bool,
+        timeout: float | None = None,
+        container: ContainerOptions | None = None,
+        grpc_url: str | None = None,
+    ) -> None:
         self._root = root
         self._require = require
         self._timeout = timeout
+        self._container_options = container
+        self._grpc_url = grpc_url
         #: Warnings and errors in the logs of engines while they were stopped.
         self.said: list[str] = []
         self._engines: dict[EngineSpec, Engine] = {}
@@ -79,33 +96,79 @@ class EnginePool:
             self._engines.clear()
 
     def _start(self, spec: EngineSpec) -> Engine:
-        if spec.engine == "stub":
-            from triton_stub.engines.stub import StubEngine
+        starts = {"stub": self._stub, "native": self._native, "container": self._container}
+        try:
+            return starts.get(spec.engine, self._server_there)(spec)
+        except _MissingError as error:
+            reason = f"{SKIPPED}{spec.engine}: {error}"
+        if self._require:
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
 
-            return StubEngine(
-                spec.repository,
-                models=spec.models,
-                timeout=self._timeout,
-                isolation=spec.isolation,
-            )
+    def _stub(self, spec: EngineSpec) -> Engine:
+        from triton_stub.engines.stub import StubEngine
+
+        return StubEngine(
+            spec.repository, models=spec.models, timeout=self._timeout, isolation=spec.isolation
+        )
+
+    def _native(self, spec: EngineSpec) -> Engine:
         from triton_stub.engines.environment import NativeEnvironment, NativeEnvironmentError
         from triton_stub.engines.native import NativeEngine
 
         try:
             environment = NativeEnvironment.find(self._root)
         except NativeEnvironmentError as error:
-            if self._require:
-                pytest.fail(f"{SKIPPED}{error}", pytrace=False)
-            pytest.skip(f"{SKIPPED}{error}")
-        limits: dict[str, Any] = {}
-        if self._timeout is not None:
-            limits = {"startup_timeout": self._timeout, "timeout": self._timeout}
-            limits["options"] = [f"--exit-timeout-secs={math.ceil(self._timeout)}"]
-        return NativeEngine(spec.repository, environment=environment, models=spec.models, **limits)
+            raise _MissingError(error) from error
+        return NativeEngine(
+            spec.repository, environment=environment, models=spec.models, **self._limits()
+        )
+
+    def _container(self, spec: EngineSpec) -> Engine:
+        from triton_stub.engines.container import ContainerEngine
+        from triton_stub.engines.server_container import ContainerUnavailableError
+
+        given = {} if self._container_options is None else asdict(self._container_options)
+        options = {name: value for name, value in given.items() if value is not None}
+        try:
+            return ContainerEngine(spec.repository, models=spec.models, **options, **self._limits())
+        except ContainerUnavailableError as error:
+            raise _MissingError(error) from error
+
+    def _server_there(self, spec: EngineSpec) -> Engine:
+        """A server that others have started: its models are those that it has."""
+        from triton_stub.engines.http import HttpEngine
+        from triton_stub.errors import ServerError
+
+        with HttpEngine(spec.engine, timeout=_NO_ANSWER) as asked:
+            try:
+                asked.server_metadata()
+            except ServerError as error:
+                raise _MissingError(error) from error
+            missing = [model for model in spec.models or () if not asked.ready(model)]
+        if missing:
+            pytest.fail(
+                f"the server at {spec.engine} does not have ready what the test wants: "
+                f"{', '.join(missing)}. Tests load no models there: load them, or start the "
+                "server with them",
+                pytrace=False,
+            )
+        timeout: dict[str, Any] = {} if self._timeout is None else {"timeout": self._timeout}
+        return HttpEngine(spec.engine, grpc_url=self._grpc_url, **timeout)
+
+    def _limits(self) -> dict[str, Any]:
+        """The time limits of a real server that we start."""
+        if self._timeout is None:
+            return {}
+        return {
+            "startup_timeout": self._timeout,
+            "timeout": self._timeout,
+            "options": [f"--exit-timeout-secs={math.ceil(self._timeout)}"],
+        }
 
 
 def _check_repository(spec: EngineSpec) -> None:
-    if spec.repository.is_dir():
+    if spec.repository.is_dir() or "://" in spec.engine:
         return
     if spec.source:
         pytest.fail(

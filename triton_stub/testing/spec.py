@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from triton_stub.engines.box import check_gpus, check_size
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from triton_stub.core.host import Isolation
@@ -23,16 +27,28 @@ MARKER = (
     "file unless given. models: list of the models to load; all unless given. isolation: thread or "
     "process, in which instances run; as for all tests unless given."
 )
-ENGINES = ("stub", "native")
+ENGINES = ("stub", "native", "container")
 ISOLATIONS: tuple[Isolation, ...] = ("thread", "process")
 _DEFAULT_REPOSITORY = "model_repository"
+_URL = re.compile(r"https?://[^/\s]+(/\S*)?")
+_ADDRESS = re.compile(r"[^/\s]+:\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerOptions:
+    """Of the engine `container`; None where the engine's own are meant."""
+
+    image: str | None = None
+    gpus: str | None = None
+    shm_size: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """What tells one engine from another; ``models`` None loads all.
 
-    ``isolation`` is where instances of the stub run; those of the real server have processes.
+    ``engine`` is one of ``ENGINES``, or the URL of a server. ``isolation`` is where instances of
+    the stub run; those of the real server have processes.
     """
 
     engine: str
@@ -47,13 +63,45 @@ def engine_name(config: pytest.Config) -> str:
     """The engine of this test run; UsageError if there is no such engine."""
     option = config.getoption("triton_engine")
     name: str = option or config.getini("triton_engine")
-    if name in ENGINES:
+    if name in ENGINES or _URL.fullmatch(name):
         return name
     source = "--triton-engine=" if option else "ini option triton_engine = "
-    hint = ""
-    if name == "container" or "://" in name:
-        hint = "; containers and URLs are not among the engines of this release"
-    raise pytest.UsageError(f"{source}{name}: expected {' or '.join(ENGINES)}{hint}")
+    raise pytest.UsageError(
+        f"{source}{name}: expected {', '.join(ENGINES)}, or the URL of a server, such as "
+        "http://localhost:8000"
+    )
+
+
+def container_options(config: pytest.Config) -> ContainerOptions:
+    """What to start containers with in this test run; UsageError if Docker cannot know it."""
+    return ContainerOptions(
+        image=_either(config, "triton_image", str),
+        gpus=_either(config, "triton_gpus", check_gpus),
+        shm_size=_either(config, "triton_shm_size", check_size),
+    )
+
+
+def grpc_url(config: pytest.Config) -> str | None:
+    """Where the server behind a URL has gRPC, if somebody says it; UsageError if it is wrong."""
+    return _either(config, "triton_grpc_url", _check_address)
+
+
+def _either(config: pytest.Config, name: str, check: Callable[[str], str | None]) -> str | None:
+    """What the command line says, or else the ini file; None if neither does."""
+    option = config.getoption(name)
+    text = option or config.getini(name)
+    try:
+        return check(text) if text else None
+    except ValueError as error:
+        source = f"--{name.replace('_', '-')}=" if option else f"ini option {name} = "
+        raise pytest.UsageError(f"{source}{error}") from None
+
+
+def _check_address(address: str) -> str:
+    bare = address.removeprefix("grpc://")
+    if not _ADDRESS.fullmatch(bare):
+        raise ValueError(f"{address}: expected host:port, such as localhost:8001")
+    return bare
 
 
 def isolation(config: pytest.Config) -> Isolation:

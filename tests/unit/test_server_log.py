@@ -2,7 +2,7 @@
 
 import pytest
 
-from triton_stub.engines.process import _reasons
+from triton_stub.engines.server_log import reasons
 
 NOISE = """\
 W1123 02:46:16.479893 4901 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory"
@@ -13,7 +13,7 @@ W1123 02:46:18.077660 4901 metrics.cc:798] "DCGM unable to start: DCGM initializ
 
 
 @pytest.mark.parametrize(
-    ("log", "reasons"),
+    ("log", "expected"),
     [
         (
             r"""
@@ -49,5 +49,5 @@ error: creating server: Internal - failed to load all models
         ("", []),
     ],
 )
-def test_reasons_are_the_servers_own_words(log, reasons):
-    assert list(_reasons(NOISE + log)) == reasons
+def test_reasons_are_the_servers_own_words(log, expected):
+    assert list(reasons(NOISE + log)) == expected

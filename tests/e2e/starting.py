@@ -1,0 +1,38 @@
+"""Which server the command line asks for, and with what."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import pytest
+
+from triton_stub.engines.engine import Engine
+from triton_stub.testing import spec
+
+#: Whether the container has a GPU; then tests of it are run, too.
+GPU = os.environ.get("TRITON_STUB_GPU") == "1"
+
+
+class Start(Protocol):
+    """The fixture ``start``: starts the engine of this run; a container takes more options."""
+
+    def __call__(self, repository: os.PathLike[str], **options: Any) -> Engine: ...
+
+
+def kind_of(config: pytest.Config) -> str:
+    """``"stub"``, ``"native"`` or ``"container"``."""
+    kind: str = config.getoption("triton_engine") or config.getini("triton_engine")
+    if kind not in ("stub", "native", "container"):
+        raise pytest.UsageError(
+            f"--triton-engine={kind}: these tests start servers of their own; expected stub, "
+            "native or container"
+        )
+    return kind
+
+
+def container_options(config: pytest.Config) -> dict[str, Any]:
+    """What the command line says of containers, as keywords of ``ContainerEngine``."""
+    said = asdict(spec.container_options(config))
+    return {key: value for key, value in said.items() if value is not None}
