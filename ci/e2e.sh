@@ -82,7 +82,8 @@ everything() {
     build
     # Ryuk is a container of testcontainers that ends forgotten ones; its image is in a registry.
     export TRITON_STUB_IMAGE=$image TESTCONTAINERS_RYUK_DISABLED=true
-    nox --session e2e -- "${pytest_options[@]}"
+    # As a background job of a script this may have been started with SIGINT ignored.
+    env --default-signal=INT nox --session e2e -- "${pytest_options[@]}"
     say "passed"
 }
 
@@ -91,7 +92,7 @@ clean_up() {
     trap '' INT TERM HUP  # once
     if kill -INT -- "-$job" 2> /dev/null; then
         # Interrupted: the tests end their containers.
-        for _ in {1..600}; do
+        for _ in {1..1300}; do
             kill -0 -- "-$job" 2> /dev/null || break
             sleep 0.1
         done
