@@ -94,10 +94,11 @@ def load(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff, and the workflows against their schema."""
+    """Check Python with ruff, the scripts with shellcheck, the workflows against their schema."""
     install(session, groups=["lint"])
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
+    session.run("shellcheck", ".ci/run", *map(str, sorted(Path("ci").glob("*.sh"))))
     # The schema comes with the package: no network.
     workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
