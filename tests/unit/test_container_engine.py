@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from unittest.mock import ANY
 
 import numpy as np
@@ -89,6 +90,21 @@ def test_a_whole_life(docker, repository):
     engine.stop()
     assert engine.status is None
     assert len(docker.sent("DELETE", "/containers/")) == 1
+
+
+def test_the_readmes_example(docker, tmp_path, monkeypatch, capsys):
+    docker.images.add("triton-jax:gpu")
+    write_models(tmp_path / "model_repository", "resnet50")
+    monkeypatch.chdir(tmp_path)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = re.findall(
+        "```python\n(from triton_stub.engines.container .*?)```", readme, re.DOTALL
+    )
+    exec(example, {})
+    assert "'resnet50'" in capsys.readouterr().out
+    host = docker.created()["HostConfig"]
+    assert host["DeviceRequests"][0]["Count"] == -1
+    assert [mount["Type"] for mount in host["Mounts"]] == ["bind", "volume"]
 
 
 def test_what_docker_is_asked_for(docker, repository):
