@@ -292,6 +292,16 @@ def test_a_container_that_cannot_be_started(docker, repository, path, said, hint
     assert [note[:36] for note in notes] == ([hint[:36]] if hint else [])
 
 
+def test_no_image_for_testcontainers_own_container(docker, repository, monkeypatch):
+    from testcontainers.core.config import testcontainers_config
+
+    monkeypatch.setattr(testcontainers_config, "ryuk_disabled", False)
+    said, notes = failure(repository)
+    assert said.startswith("the container could not be started: no registry has testcontainers/r")
+    (hint,) = notes
+    assert hint.endswith(": export TESTCONTAINERS_RYUK_DISABLED=true")
+
+
 def failed(reason):
     """How a server ends that could not load a model, and what it logs."""
     place = "E1123 02:46:18.076744 49 model_lifecycle.cc:642]"
