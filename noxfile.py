@@ -50,7 +50,7 @@ def conformance(session: nox.Session) -> None:
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Serve the models from a real container and ask them; ci/e2e.sh makes what that takes."""
-    install(session, extras="serve,pytest,jax,e2e", groups=["test", "demo", "parity"])
+    install(session, extras="serve,pytest,jax,e2e", groups=["test", "demo", "parity", "e2e"])
     train_digits(session)
     options = list(session.posargs)
     if not any(option.startswith("--triton-engine") for option in options):

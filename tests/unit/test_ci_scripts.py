@@ -241,3 +241,10 @@ def test_scripts_can_be_run_and_stop_at_the_first_failure(script: Path) -> None:
     assert "set -euo pipefail" in lines
     assert os.access(script, os.X_OK)
     assert len(lines) < 120
+
+
+def test_pictures_are_read_by_the_same_pillow_in_the_image_and_beside_it() -> None:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (beside,) = project["dependency-groups"]["e2e"]
+    for lock in LOCKS:
+        assert {str(chosen(lock, python)["pillow"]) for python in PYTHONS} == {beside}
