@@ -50,7 +50,7 @@ def conformance(session: nox.Session) -> None:
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Serve the models from a real container and ask them; ci/e2e.sh makes what that takes."""
-    install(session, extras="serve,pytest,jax,e2e", groups=["test", "demo", "parity"])
+    install(session, extras="serve,pytest,jax,e2e", groups=["test", "demo", "parity", "e2e"])
     train_digits(session)
     options = list(session.posargs)
     if not any(option.startswith("--triton-engine") for option in options):
@@ -94,10 +94,11 @@ def load(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff, and the workflows against their schema."""
+    """Check Python with ruff, the scripts with shellcheck, the workflows against their schema."""
     install(session, groups=["lint"])
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
+    session.run("shellcheck", ".ci/run", *map(str, sorted(Path("ci").glob("*.sh"))))
     # The schema comes with the package: no network.
     workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)

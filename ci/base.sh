@@ -4,8 +4,8 @@
 #   ci/base.sh [IMAGE]    make IMAGE (triton-cpu:24.10 unless given) in the Docker engine of $DOCKER_HOST
 #
 # Debian's Python and the tritonserver of a wheel on PyPI, laid out as in NVIDIA's image of the same
-# version. Its Python is 3.11 where NVIDIA's has 3.10, which Debian 12 does not. Kept
-# as a tar in $TRITON_STUB_CACHE (~/.cache/triton-stub); to make that takes root, a minute or two.
+# version, though with Debian 12's Python 3.11 in place of 3.10. It is kept as a tar in
+# $TRITON_STUB_CACHE (~/.cache/triton-stub); to make that takes root, python3 with pip, and a minute.
 set -euo pipefail
 
 image=${1:-triton-cpu:24.10}

@@ -5,7 +5,6 @@
 #
 # A Docker engine that answers is used; where there is none, one of its own runs meanwhile (as root
 # on Debian). Variables:
-#
 #   TRITON_STUB_BASE    image to build on: NVIDIA's, or where that cannot be had the CPU image that
 #                       ci/base.sh makes (triton-cpu:24.10)
 #   TRITON_STUB_GPU=1   on a machine with a GPU: build for it, and run its tests too
@@ -60,11 +59,13 @@ build() {
         # Downloaded here, because the build has no network in an engine of its own.
         python=$(docker run --rm "$base" python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
         wheels=$TRITON_STUB_CACHE/wheels-$python-$(sha256sum "ci/requirements-$device.txt" | cut -c 1-16)
-        if [ ! -e "$wheels/wheels" ]; then
-            rm -rf "$TRITON_STUB_CACHE"/wheels-*
+        (
+            flock 9  # one at a time
+            [ ! -e "$wheels/wheels" ] || exit 0
+            rm -rf "$TRITON_STUB_CACHE"/wheels-*/
             python3 ci/wheels.py "ci/requirements-$device.txt" "$python" "$wheels/new"
             mv "$wheels/new" "$wheels/wheels"  # only when it is whole
-        fi
+        ) 9> "$TRITON_STUB_CACHE/wheels.lock"
         context+=(--directory "$wheels" wheels)
         say "$base and its wheels are there"
     fi
@@ -82,7 +83,8 @@ everything() {
     build
     # Ryuk is a container of testcontainers that ends forgotten ones; its image is in a registry.
     export TRITON_STUB_IMAGE=$image TESTCONTAINERS_RYUK_DISABLED=true
-    nox --session e2e -- "${pytest_options[@]}"
+    # As a background job of a script this may have been started with SIGINT ignored.
+    env --default-signal=INT nox --session e2e -- "${pytest_options[@]}"
     say "passed"
 }
 
@@ -91,7 +93,7 @@ clean_up() {
     trap '' INT TERM HUP  # once
     if kill -INT -- "-$job" 2> /dev/null; then
         # Interrupted: the tests end their containers.
-        for _ in {1..600}; do
+        for _ in {1..1300}; do
             kill -0 -- "-$job" 2> /dev/null || break
             sleep 0.1
         done

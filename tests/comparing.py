@@ -12,10 +12,14 @@ from triton_stub.engines.engine import Engine
 
 
 class Engines(NamedTuple):
-    """The same repository, twice."""
+    """The same repository, twice.
+
+    ``tolerance`` is how far their logits may be apart, as a share of the largest.
+    """
 
     stub: Engine
     native: Engine
+    tolerance = 1e-5
 
     def same(self, body: Callable[[Engine], Any]) -> Any:
         """Run ``body`` on both engines, compare what comes out, and return it."""

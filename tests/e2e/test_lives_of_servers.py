@@ -24,6 +24,9 @@ NAME = "resnet18_digits"
 COMPILED = re.compile(r"batch \d+ compiled and run in ([\d.]+) s")
 EXECUTES = re.compile(rf"model {NAME}, instance ({NAME}_0_\d), executing")
 HIT = re.compile(r"Persistent compilation cache hit for '(\w+)'")
+PENDING = re.compile(
+    r'^nv_inference_pending_request_count{model="slow",version="1"} (\d+)', re.MULTILINE
+)
 # Answers after as many seconds as it is told.
 SLOW = """
 import time
@@ -132,13 +135,18 @@ def test_what_is_in_flight_is_answered(new_repository: Callable[[str], Path], st
     repository = new_repository("in_flight")
     write_model(repository, "slow", SLOW, ECHOES)
     one = np.ones(1, np.float32)
-
     engine = start(repository)
+
+    def all_have_arrived() -> bool:
+        """All but the one in execution are in the queue, or answered."""
+        (pending,) = PENDING.findall(engine.metrics())
+        return int(pending) + sum(answer.done() for answer in answers) == len(answers) - 1
+
     with ThreadPoolExecutor(8) as clients:
         try:
             # One after another, a second each: most of them still wait when the server is stopped.
             answers = [clients.submit(engine.infer, "slow", IN=one) for _ in range(6)]
-            wait_until(lambda: any(answer.done() for answer in answers))
+            wait_until(all_have_arrived)
         finally:
             engine.stop()
         for answer in answers:

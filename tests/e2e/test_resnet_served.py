@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparing import Engines
 from resnet_cases import DIGITS, RANDOM, test_digits, test_logits, test_metadata_and_config
 
 import client
@@ -15,7 +16,9 @@ from triton_stub.engines.engine import Engine
 __all__ = ["test_digits", "test_logits", "test_metadata_and_config"]
 
 
-def test_equal_everywhere(everywhere: dict[str, Engine], tell: Callable[[str], None]) -> None:
+def test_equal_everywhere(
+    everywhere: dict[str, Engine], engines: Engines, tell: Callable[[str], None]
+) -> None:
     images = np.random.default_rng(0).random((4, 224, 224, 3), np.float32)
     digits, labels = client.held_out_digits()
 
@@ -42,7 +45,7 @@ def test_equal_everywhere(everywhere: dict[str, Engine], tell: Callable[[str], N
         tell(f"{name:<10} {f'{right[name]} of {len(labels)}':<14} {numbers}")
     for row in differences.values():
         for model, difference in row.items():
-            assert difference <= 1e-5 * np.abs(stub[model]).max(), model
+            assert difference <= engines.tolerance * np.abs(stub[model]).max(), model
     assert set(right.values()) == {right["stub"]}
     assert right["stub"] >= 0.97 * len(labels)
 

@@ -8,6 +8,7 @@ import os
 import signal
 
 import pytest
+from boxed_models import IMAGE, write_models
 from fake_docker import fake_docker
 
 import triton_stub
@@ -15,36 +16,12 @@ from triton_stub import config
 
 # As in test_plugin.py: what runs inside this process forgets its imports.
 config.schema()
-for name in (
-    "triton_stub.engines.container",
-    "triton_stub.engines.stub",
-    "docker.models.containers",
-):
+for name in ("docker.models.containers", "testcontainers.core.container"):
     importlib.import_module(name)
-importlib.import_module("testcontainers.core.container")
+importlib.import_module("triton_stub.engines.stub")
 
 pytest_plugins = ["pytester"]
 
-IMAGE = "triton:test"
-CONFIG = """
-max_batch_size: 4
-input { name: "x" data_type: TYPE_FP32 dims: [ -1 ] }
-output { name: "y" data_type: TYPE_FP32 dims: [ -1 ] }
-"""
-MODEL = """
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        pb_utils.Logger.log_info(f"{len(requests)} to do")
-        return [
-            pb_utils.InferenceResponse([
-                pb_utils.Tensor("y", 2 * pb_utils.get_input_tensor_by_name(request, "x").as_numpy())
-            ])
-            for request in requests
-        ]
-"""
 TESTS = """
 import numpy as np
 import pytest
@@ -65,11 +42,7 @@ def test_another_model(triton):
 
 @pytest.fixture
 def project(pytester):
-    for name in ("double", "triple"):
-        version = pytester.path / "model_repository" / name / "1"
-        version.mkdir(parents=True)
-        (version / "model.py").write_text(MODEL)
-        (version.parent / "config.pbtxt").write_text(CONFIG)
+    write_models(pytester.path / "model_repository", "double", "triple")
     return pytester
 
 

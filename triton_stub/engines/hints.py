@@ -34,7 +34,7 @@ _HINTS = [
     ),
     (
         r"Permission denied[^\n]*/models|/models[^\n]*Permission denied"
-        r"|failed to (open|stat|read)[^\n]*/models",
+        r"|failed to open [^\n]*/models",
         "the user of the container may be unable to read the model repository: let everybody read "
         "it (chmod -R a+rX), or name another user",
     ),
