@@ -65,7 +65,7 @@ def outcome(call: Any) -> Any:
 
 
 def deadline(patient: Patient) -> Any:
-    call = patient.send("a", timeout=2)
+    call = patient.send("a", timeout=3)
     patient.begun("a")
     return outcome(call), patient.ended("a")
 
@@ -80,7 +80,9 @@ def cancelled(patient: Patient) -> Any:
 def cancelled_in_the_queue(patient: Patient) -> Any:
     first = patient.send("a")
     patient.begun("a")
-    second, third = patient.send("b"), patient.send("c")
+    second = patient.send("b")
+    wait_for_pending(patient.engine, "patient", 1)
+    third = patient.send("c")
     wait_for_pending(patient.engine, "patient", 2)
     # In this order over one connection: when the model hears of the one, the other is known, too.
     second.cancel()
@@ -105,17 +107,16 @@ def not_cancelled(patient: Patient) -> Any:
 def counted(patient: Patient) -> Any:
     """How often which count has gone up by calls that are over before their answers."""
     before = patient.counts()
-    calls = [patient.send("a", timeout=2), patient.send("b")]
-    patient.begun("a")
-    outcome(calls[0])
+    first = patient.send("a", timeout=3)
+    patient.begun("a")  # or the second one may overtake it
+    second = patient.send("b")
+    outcome(first)
     patient.begun("b")
-    calls[1].cancel()
+    second.cancel()
     patient.ended("b")
 
     def is_told() -> bool:
-        return sum(patient.counts()[name] - before[name] for name in ("success", "fail")) == len(
-            calls
-        )
+        return sum(patient.counts()[name] - before[name] for name in ("success", "fail")) == 2
 
     wait_until(is_told)
     return {name: count - before[name] for name, count in patient.counts().items()}
