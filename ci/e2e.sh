@@ -75,6 +75,8 @@ build() {
 }
 
 everything() {
+    # Else bash goes on after a program that exits when it is interrupted, as most do.
+    trap 'exit 130' INT
     python3 -m venv "$scratch/venv"
     export PATH=$scratch/venv/bin:$PATH
     python3 -m pip install --quiet nox uv
@@ -89,9 +91,9 @@ everything() {
 }
 
 clean_up() {
-    local status=$?
+    local status=$? job=${!:-}
     trap '' INT TERM HUP  # once
-    if kill -INT -- "-$job" 2> /dev/null; then
+    if [ -n "$job" ] && kill -INT -- "-$job" 2> /dev/null; then
         # Interrupted: the tests end their containers.
         for _ in {1..1300}; do
             kill -0 -- "-$job" 2> /dev/null || break
@@ -105,7 +107,6 @@ clean_up() {
 }
 
 scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/triton-e2e.XXXXXX")
-job=0
 trap clean_up EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
@@ -115,5 +116,4 @@ trap 'exit 143' TERM
 # group of its own, so that all of it can be told to end.
 set -m
 everything < /dev/null &
-job=$!
-wait "$job"
+wait "$!"

@@ -24,7 +24,15 @@ PYTHONS = ["3.10", "3.11", "3.12"]
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Docker's engine is Linux's")
 
-# Programs that the scripts call, in place of the real ones; each notes how it was called.
+# Programs that the scripts call, in place of the real ones; each notes how it was called, and the
+# one that FAKE_SLOW names ends when it is interrupted only, by an exit as most programs do it.
+SLOW = """
+if [ "$call" = "${FAKE_SLOW:-}" ]; then
+    trap 'echo "$call was interrupted" >> "$CALLS"; exit 130' INT
+    echo $$ > "$FAKES/pid"
+    while true; do sleep 0.1; done
+fi
+"""
 FAKES = {
     "docker": """
         case "$1" in
@@ -36,16 +44,13 @@ FAKES = {
     """,
     "python3": """
         case "$2" in
-            venv) mkdir -p "$3/bin" && cp "$FAKES/nox" "$3/bin" ;;
+            venv) mkdir -p "$3/bin"; cp "$FAKES/nox" "$3/bin"; cp "$0" "$3/bin/python" ;;
         esac
     """,
+    # For ci/base.sh: nothing is made here.
+    "unshare": "exit 1",
     "nox": """
         echo "$DOCKER_HOST $TRITON_STUB_IMAGE $TESTCONTAINERS_RYUK_DISABLED" >> "$CALLS"
-        if [ -n "${FAKE_SLOW:-}" ]; then
-            trap 'echo nox was interrupted >> "$CALLS"; exit 130' INT
-            echo $$ > "$FAKES/pid"
-            while true; do sleep 0.1; done
-        fi
         exit "${FAKE_RESULT:-0}"
     """,
 }
@@ -82,12 +87,14 @@ class Scene:
         for made in (self.fakes, self.temporary):
             made.mkdir()
         for name, body in FAKES.items():
-            call = f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n'
-            (self.fakes / name).write_text(call + body)
+            call = f'#!/bin/bash\ncall="{name} $1"\necho "{name} $*" >> "$CALLS"\n'
+            (self.fakes / name).write_text(call + SLOW + body)
             (self.fakes / name).chmod(0o755)
         self.calls.touch()
 
-    def start(self, *options: str, **variables: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, script: str = "ci/e2e.sh", **variables: str
+    ) -> subprocess.Popen[bytes]:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("TRITON_STUB", "DOCKER"))}
         env |= {
             "PATH": f"{self.fakes}:{env['PATH']}",
@@ -97,9 +104,16 @@ class Scene:
             "TRITON_STUB_CACHE": str(self.temporary.parent / "cache"),
         }
         return subprocess.Popen(
-            ["bash", str(CI / "e2e.sh"), *options],
+            ["bash", str(ROOT / script), *options],
             env=env | variables,
+            start_new_session=True,
         )
+
+    def wait_for_slow(self) -> Path:
+        """Wait until the slow program runs; return its folder in /proc."""
+        pid = self.fakes / "pid"
+        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        return Path("/proc", pid.read_text().strip())
 
     def run(self, *options: str, **variables: str) -> int:
         return self.start(*options, **variables).wait(PATIENCE)
@@ -151,14 +165,23 @@ class TestE2e:
     def test_interruption_ends_the_tests_and_leaves_nothing(
         self, scene: Scene, number: signal.Signals
     ) -> None:
-        process = scene.start(FAKE_SLOW="1")
-        pid = scene.fakes / "pid"
-        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        process = scene.start(FAKE_SLOW="nox --session")
+        nox = scene.wait_for_slow()
         assert len(scene.left()) == 1
         process.send_signal(number)
         assert process.wait(PATIENCE) == 128 + number
-        assert scene.called("nox was") == ["nox was interrupted"]
-        assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+        assert scene.called("nox --session was") == ["nox --session was interrupted"]
+        assert not nox.exists()
+        assert scene.left() == []
+
+    def test_interruption_is_no_failure_after_which_another_way_is_tried(
+        self, scene: Scene
+    ) -> None:
+        process = scene.start(FAKE_SLOW="docker pull")
+        scene.wait_for_slow()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert scene.called("docker")[-1] == "docker pull was interrupted"
         assert scene.left() == []
 
 
