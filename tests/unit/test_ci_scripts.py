@@ -36,10 +36,13 @@ fi
 FAKES = {
     "docker": """
         case "$1" in
-            info) exit "${FAKE_NO_ENGINE:-0}" ;;
+            info) [ -z "${FAKE_NO_ENGINE:-}" ] || { echo "$FAKE_NO_ENGINE" >&2; exit 1; } ;;
             pull) [ -z "${FAKE_NO_REGISTRY:-}" ] ;;
             context) echo unix:///there.sock ;;
-            build) tar --list ;;
+            build)
+                tar --list
+                [ -z "${FAKE_BAD_BUILD:-}" ] || { echo "$FAKE_BAD_BUILD" >&2; exit 1; }
+                ;;
         esac
     """,
     "python3": """
@@ -51,6 +54,7 @@ FAKES = {
     "unshare": "exit 1",
     "nox": """
         echo "$DOCKER_HOST $TRITON_STUB_IMAGE $TESTCONTAINERS_RYUK_DISABLED" >> "$CALLS"
+        mktemp >> "$CALLS"
         exit "${FAKE_RESULT:-0}"
     """,
 }
@@ -151,6 +155,11 @@ class TestE2e:
         assert scene.called("nox") == ["nox --session e2e -- --triton-gpus=all"]
         assert scene.called("unix") == ["unix:///there.sock triton-jax:gpu true"]
 
+    def test_the_gpus_that_were_named_are_used(self, scene: Scene) -> None:
+        assert scene.run("--triton-gpus=device=1", TRITON_STUB_GPU="1") == 0
+        (nox,) = scene.called("nox")
+        assert nox.endswith(" --triton-gpus=device=1")  # of two the last counts
+
     def test_a_base_that_was_named_is_used(self, scene: Scene) -> None:
         assert scene.run(TRITON_STUB_BASE="elsewhere/triton:1") == 0
         (build,) = scene.called("docker build")
@@ -160,6 +169,31 @@ class TestE2e:
     def test_failure_is_reported_and_leaves_nothing(self, scene: Scene) -> None:
         assert scene.run(FAKE_RESULT="7") == 7
         assert scene.left() == []
+
+    def test_what_tests_leave_in_the_folder_for_temporary_files_goes_with_it(
+        self, scene: Scene
+    ) -> None:
+        assert scene.run() == 0
+        (path,) = map(Path, scene.called(str(scene.temporary)))
+        assert not path.exists()
+        assert scene.left() == []
+
+    def test_a_failed_build_shows_its_log(
+        self, scene: Scene, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert scene.run(FAKE_BAD_BUILD="pip: no such wheel") == 1
+        assert "pip: no such wheel" in capfd.readouterr().err
+        assert scene.called("nox") == []
+
+    def test_says_why_an_engine_that_is_there_is_not_used(
+        self, scene: Scene, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (scene.fakes / "id").write_text("#!/bin/sh\necho 1000\n")
+        (scene.fakes / "id").chmod(0o755)
+        assert scene.run(FAKE_NO_ENGINE="permission denied at docker.sock") == 1
+        said = capfd.readouterr()
+        assert "permission denied at docker.sock" in said.out
+        assert "only root can start a Docker engine" in said.err
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_interruption_ends_the_tests_and_leaves_nothing(
