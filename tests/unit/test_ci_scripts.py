@@ -220,6 +220,20 @@ class TestE2e:
 
 
 @linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_whole_run_that_is_interrupted_leaves_nothing(
+    scene: Scene, number: signal.Signals
+) -> None:
+    process = scene.start("e2e", script=".ci/run", FAKE_SLOW="nox --session")
+    nox = scene.wait_for_slow()
+    os.killpg(process.pid, number)  # as a terminal and `timeout` do it
+    assert process.wait(PATIENCE) == 128 + number
+    assert not nox.exists()
+    assert scene.called("nox --session was") == ["nox --session was interrupted"]
+    assert scene.left() == []
+
+
+@linux
 class TestEngine:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["bash", str(CI / "engine.sh"), *arguments]
