@@ -52,6 +52,9 @@ FAKES = {
     """,
     # For ci/base.sh: nothing is made here.
     "unshare": "exit 1",
+    # For .ci/run: nothing runs, and nothing has changed.
+    "pgrep": "exit 1",
+    "git": "",
     "nox": """
         echo "$DOCKER_HOST $TRITON_STUB_IMAGE $TESTCONTAINERS_RYUK_DISABLED" >> "$CALLS"
         mktemp >> "$CALLS"
