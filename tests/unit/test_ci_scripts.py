@@ -272,6 +272,22 @@ class TestEngine:
         assert self.run("stop", str(folder)).returncode == 0
         assert not folder.exists()
 
+    def test_one_of_which_nobody_takes_leave_is_stopped(self, tmp_path: Path) -> None:
+        folder = tmp_path / "engine"
+        folder.mkdir()
+        (folder / "name").write_text("triton-none\n")
+        shell = ["sh", "-c", "sleep 100 & wait; exit", f"{folder}/docker.sock"]
+        # Ended but not waited for, as under `tail -f /dev/null` for process 1 of a container.
+        with subprocess.Popen(shell) as process:
+            (folder / "pid").write_text(f"{process.pid}\n")
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            wait_until(lambda: children.read_text() != "")
+            try:
+                assert self.run("stop", str(folder)).returncode == 0
+            finally:
+                process.kill()
+        assert not folder.exists()
+
 
 class TestLocks:
     @pytest.mark.parametrize("python", PYTHONS)
