@@ -45,7 +45,7 @@ make_tar() {
             --no-install-recommends debootstrap debian-archive-keyring gpgv; } >&2
     fi
     scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/triton-base.XXXXXX")
-    trap 'rm -rf --one-file-system "$scratch"' EXIT
+    trap 'rm -rf --one-file-system "$scratch" "$tar.new"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
 
