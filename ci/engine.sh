@@ -26,12 +26,12 @@ install_docker() {
     local policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-        printf '#!/bin/sh\nexit 101\n' > "$policy"
-        chmod +x "$policy"
+        printf '#!/bin/sh\nexit 101\n' | install -m 755 /dev/stdin "$policy"
     fi
-    # Debian's docker.io has dockerd and the client.
+    # docker.io has dockerd, and until Debian 12 the client, of which newer ones have a package.
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update && apt-get install --yes --no-install-recommends docker.io iproute2; } \
+    { apt-get update && apt-get install --yes --no-install-recommends docker.io iproute2 &&
+        { command -v docker || apt-get install --yes --no-install-recommends docker-cli; }; } \
         > "$folder/log" 2>&1 || give_up "apt-get could not install docker.io"
 }
 
