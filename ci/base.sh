@@ -13,9 +13,12 @@ image=${1:-triton-cpu:24.10}
 server='nvidia-pytriton==0.7.0
     --hash=sha256:21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df'
 suite=bookworm
+keys=/usr/share/keyrings/debian-archive-keyring.gpg
 python=3.11
 
 fail() { echo "base.sh: $*" >&2; exit 1; }
+
+docker version > /dev/null || fail "no Docker engine answers"
 
 # Another script is another image, which the label and the name of the tar tell.
 key=$(sha256sum "$0" | cut -c 1-16)
@@ -35,20 +38,21 @@ flock 9  # one at a time makes it
 make_tar() {
     [ "$(uname -m)" = x86_64 ] || fail "the wheel is for x86_64, and this is $(uname -m)"
     [ "$(id -u)" -eq 0 ] || fail "only root can make the first $image here; use sudo"
-    if ! command -v debootstrap > /dev/null; then
+    # Ubuntu has debootstrap without Debian's keys, with which it would check no signature.
+    if ! { command -v debootstrap && command -v gpgv && [ -e "$keys" ]; } > /dev/null; then
         command -v apt-get > /dev/null || fail "no debootstrap here, and no apt-get to install it with"
         { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes \
-            --no-install-recommends debootstrap debian-archive-keyring; } >&2
+            --no-install-recommends debootstrap debian-archive-keyring gpgv; } >&2
     fi
     scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/triton-base.XXXXXX")
-    trap 'rm -rf --one-file-system "$scratch"' EXIT
+    trap 'rm -rf --one-file-system "$scratch" "$tar.new"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
 
     local root=$scratch/root triton=$scratch/root/opt/tritonserver wheel=$scratch/wheel
     echo "base.sh: Debian $suite with Python $python"
     # In a mount namespace of its own nothing that debootstrap mounts can stay.
-    unshare --mount debootstrap --variant=minbase \
+    unshare --mount debootstrap --force-check-gpg --keyring="$keys" --variant=minbase \
         --include="python3,python3-pip,libpython$python,ca-certificates" \
         "$suite" "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" > "$scratch/log" 2>&1 ||
         { tail -n 20 "$scratch/log" >&2; fail "debootstrap failed; the end of its log is above"; }

@@ -19,7 +19,7 @@ device=cpu
 pytest_options=("$@")
 if [ "${TRITON_STUB_GPU:-}" = 1 ]; then
     device=gpu
-    pytest_options+=(--triton-gpus=all)
+    pytest_options=(--triton-gpus=all "$@")
 fi
 cpu_base=triton-cpu:24.10
 nvidia_base=$(sed -n 's/^ARG BASE=//p' ci/Dockerfile)  # the tag is there only
@@ -30,26 +30,24 @@ say() { echo "e2e.sh: $* ($SECONDS s)"; }
 
 # An engine that is there, as docker-py finds it too, or one of its own.
 find_engine() {
-    if timeout 20 docker info > /dev/null 2>&1; then
+    local said
+    if said=$(timeout 20 docker info 2>&1 > /dev/null); then
         DOCKER_HOST=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}')}
         say "using the Docker engine at $DOCKER_HOST"
     else
+        say "starting a Docker engine, as none answers: $said"
         own_engine=yes
         DOCKER_HOST=unix://$scratch/engine/docker.sock
         ci/engine.sh start "$scratch/engine"
-        say "started a Docker engine"
     fi
     export DOCKER_HOST
 }
 
 find_base() {
-    base=${TRITON_STUB_BASE:-}
-    [ -z "$base" ] || return 0
-    base=$nvidia_base
+    base=${TRITON_STUB_BASE:-$nvidia_base}
+    if [ "$device" = gpu ] || [ -n "${TRITON_STUB_BASE:-}" ]; then return; fi
     # An engine of its own starts without images, and NVIDIA's is 7 GB to download.
-    if [ "$device" = cpu ] && { [ -n "${own_engine:-}" ] || ! docker pull --quiet "$base"; }; then
-        base=$cpu_base
-    fi
+    if [ -n "${own_engine:-}" ] || ! docker pull --quiet "$base"; then base=$cpu_base; fi
 }
 
 build() {
@@ -69,12 +67,15 @@ build() {
         context+=(--directory "$wheels" wheels)
         say "$base and its wheels are there"
     fi
-    tar --create "${context[@]}" | docker build --quiet --force-rm --tag "$image" \
-        --build-arg "BASE=$base" --build-arg "DEVICE=$device" - > /dev/null
+    tar --create "${context[@]}" | docker build --force-rm --tag "$image" \
+        --build-arg "BASE=$base" --build-arg "DEVICE=$device" - > "$scratch/build.log" 2>&1 ||
+        { tail -n 40 "$scratch/build.log" >&2; say "docker build failed, see above"; exit 1; }
     say "$image is built on $base"
 }
 
 everything() {
+    # Else bash goes on after a program that exits when it is interrupted, as most do.
+    trap 'exit 130' INT
     python3 -m venv "$scratch/venv"
     export PATH=$scratch/venv/bin:$PATH
     python3 -m pip install --quiet nox uv
@@ -89,9 +90,9 @@ everything() {
 }
 
 clean_up() {
-    local status=$?
+    local status=$? job=${!:-}
     trap '' INT TERM HUP  # once
-    if kill -INT -- "-$job" 2> /dev/null; then
+    if [ -n "$job" ] && kill -INT -- "-$job" 2> /dev/null; then
         # Interrupted: the tests end their containers.
         for _ in {1..1300}; do
             kill -0 -- "-$job" 2> /dev/null || break
@@ -105,7 +106,7 @@ clean_up() {
 }
 
 scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/triton-e2e.XXXXXX")
-job=0
+export TMPDIR=$scratch  # what base.sh and the tests leave goes with it
 trap clean_up EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
@@ -115,5 +116,4 @@ trap 'exit 143' TERM
 # group of its own, so that all of it can be told to end.
 set -m
 everything < /dev/null &
-job=$!
-wait "$job"
+wait "$!"

@@ -138,7 +138,9 @@ def test_serve_and_ask(
         )
     try:
         with HttpEngine(f"localhost:{ports[8000]}") as engine:
+            end = time.monotonic() + 10 * PATIENCE  # it compiles while it loads
             while server.poll() is None and not engine.ready("resnet50"):
+                assert time.monotonic() < end, log.read_text()
                 time.sleep(0.1)
             assert server.poll() is None, log.read_text()
             logits = engine.infer("resnet50", image=image)["fc_out"]

@@ -24,28 +24,40 @@ PYTHONS = ["3.10", "3.11", "3.12"]
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Docker's engine is Linux's")
 
-# Programs that the scripts call, in place of the real ones; each notes how it was called.
+# Programs that the scripts call, in place of the real ones; each notes how it was called, and the
+# one that FAKE_SLOW names ends when it is interrupted only, by an exit as most programs do it.
+SLOW = """
+if [ "$call" = "${FAKE_SLOW:-}" ]; then
+    trap 'echo "$call was interrupted" >> "$CALLS"; exit 130' INT
+    echo $$ > "$FAKES/pid"
+    while true; do sleep 0.1; done
+fi
+"""
 FAKES = {
     "docker": """
         case "$1" in
-            info) exit "${FAKE_NO_ENGINE:-0}" ;;
+            info) [ -z "${FAKE_NO_ENGINE:-}" ] || { echo "$FAKE_NO_ENGINE" >&2; exit 1; } ;;
             pull) [ -z "${FAKE_NO_REGISTRY:-}" ] ;;
             context) echo unix:///there.sock ;;
-            build) tar --list ;;
+            build)
+                tar --list
+                [ -z "${FAKE_BAD_BUILD:-}" ] || { echo "$FAKE_BAD_BUILD" >&2; exit 1; }
+                ;;
         esac
     """,
     "python3": """
         case "$2" in
-            venv) mkdir -p "$3/bin" && cp "$FAKES/nox" "$3/bin" ;;
+            venv) mkdir -p "$3/bin"; cp "$FAKES/nox" "$3/bin"; cp "$0" "$3/bin/python" ;;
         esac
     """,
+    # For ci/base.sh: nothing is made here.
+    "unshare": "exit 1",
+    # For .ci/run: nothing runs, and nothing has changed.
+    "pgrep": "exit 1",
+    "git": "",
     "nox": """
         echo "$DOCKER_HOST $TRITON_STUB_IMAGE $TESTCONTAINERS_RYUK_DISABLED" >> "$CALLS"
-        if [ -n "${FAKE_SLOW:-}" ]; then
-            trap 'echo nox was interrupted >> "$CALLS"; exit 130' INT
-            echo $$ > "$FAKES/pid"
-            while true; do sleep 0.1; done
-        fi
+        mktemp >> "$CALLS"
         exit "${FAKE_RESULT:-0}"
     """,
 }
@@ -82,12 +94,14 @@ class Scene:
         for made in (self.fakes, self.temporary):
             made.mkdir()
         for name, body in FAKES.items():
-            call = f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n'
-            (self.fakes / name).write_text(call + body)
+            call = f'#!/bin/bash\ncall="{name} $1"\necho "{name} $*" >> "$CALLS"\n'
+            (self.fakes / name).write_text(call + SLOW + body)
             (self.fakes / name).chmod(0o755)
         self.calls.touch()
 
-    def start(self, *options: str, **variables: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, script: str = "ci/e2e.sh", **variables: str
+    ) -> subprocess.Popen[bytes]:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("TRITON_STUB", "DOCKER"))}
         env |= {
             "PATH": f"{self.fakes}:{env['PATH']}",
@@ -97,9 +111,16 @@ class Scene:
             "TRITON_STUB_CACHE": str(self.temporary.parent / "cache"),
         }
         return subprocess.Popen(
-            ["bash", str(CI / "e2e.sh"), *options],
+            ["bash", str(ROOT / script), *options],
             env=env | variables,
+            start_new_session=True,
         )
+
+    def wait_for_slow(self) -> Path:
+        """Wait until the slow program runs; return its folder in /proc."""
+        pid = self.fakes / "pid"
+        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        return Path("/proc", pid.read_text().strip())
 
     def run(self, *options: str, **variables: str) -> int:
         return self.start(*options, **variables).wait(PATIENCE)
@@ -137,6 +158,11 @@ class TestE2e:
         assert scene.called("nox") == ["nox --session e2e -- --triton-gpus=all"]
         assert scene.called("unix") == ["unix:///there.sock triton-jax:gpu true"]
 
+    def test_the_gpus_that_were_named_are_used(self, scene: Scene) -> None:
+        assert scene.run("--triton-gpus=device=1", TRITON_STUB_GPU="1") == 0
+        (nox,) = scene.called("nox")
+        assert nox.endswith(" --triton-gpus=device=1")  # of two the last counts
+
     def test_a_base_that_was_named_is_used(self, scene: Scene) -> None:
         assert scene.run(TRITON_STUB_BASE="elsewhere/triton:1") == 0
         (build,) = scene.called("docker build")
@@ -147,19 +173,67 @@ class TestE2e:
         assert scene.run(FAKE_RESULT="7") == 7
         assert scene.left() == []
 
+    def test_what_tests_leave_in_the_folder_for_temporary_files_goes_with_it(
+        self, scene: Scene
+    ) -> None:
+        assert scene.run() == 0
+        (path,) = map(Path, scene.called(str(scene.temporary)))
+        assert not path.exists()
+        assert scene.left() == []
+
+    def test_a_failed_build_shows_its_log(
+        self, scene: Scene, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert scene.run(FAKE_BAD_BUILD="pip: no such wheel") == 1
+        assert "pip: no such wheel" in capfd.readouterr().err
+        assert scene.called("nox") == []
+
+    def test_says_why_an_engine_that_is_there_is_not_used(
+        self, scene: Scene, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (scene.fakes / "id").write_text("#!/bin/sh\necho 1000\n")
+        (scene.fakes / "id").chmod(0o755)
+        assert scene.run(FAKE_NO_ENGINE="permission denied at docker.sock") == 1
+        said = capfd.readouterr()
+        assert "permission denied at docker.sock" in said.out
+        assert "only root can start a Docker engine" in said.err
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_interruption_ends_the_tests_and_leaves_nothing(
         self, scene: Scene, number: signal.Signals
     ) -> None:
-        process = scene.start(FAKE_SLOW="1")
-        pid = scene.fakes / "pid"
-        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        process = scene.start(FAKE_SLOW="nox --session")
+        nox = scene.wait_for_slow()
         assert len(scene.left()) == 1
         process.send_signal(number)
         assert process.wait(PATIENCE) == 128 + number
-        assert scene.called("nox was") == ["nox was interrupted"]
-        assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+        assert scene.called("nox --session was") == ["nox --session was interrupted"]
+        assert not nox.exists()
         assert scene.left() == []
+
+    def test_interruption_is_no_failure_after_which_another_way_is_tried(
+        self, scene: Scene
+    ) -> None:
+        process = scene.start(FAKE_SLOW="docker pull")
+        scene.wait_for_slow()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert scene.called("docker")[-1] == "docker pull was interrupted"
+        assert scene.left() == []
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_whole_run_that_is_interrupted_leaves_nothing(
+    scene: Scene, number: signal.Signals
+) -> None:
+    process = scene.start("e2e", script=".ci/run", FAKE_SLOW="nox --session")
+    nox = scene.wait_for_slow()
+    os.killpg(process.pid, number)  # as a terminal and `timeout` do it
+    assert process.wait(PATIENCE) == 128 + number
+    assert not nox.exists()
+    assert scene.called("nox --session was") == ["nox --session was interrupted"]
+    assert scene.left() == []
 
 
 @linux
@@ -196,6 +270,22 @@ class TestEngine:
         (folder / "name").write_text("triton-none\n")
         (folder / "pid").write_text(f"{os.getpid()}\n")
         assert self.run("stop", str(folder)).returncode == 0
+        assert not folder.exists()
+
+    def test_one_of_which_nobody_takes_leave_is_stopped(self, tmp_path: Path) -> None:
+        folder = tmp_path / "engine"
+        folder.mkdir()
+        (folder / "name").write_text("triton-none\n")
+        shell = ["sh", "-c", "sleep 100 & wait; exit", f"{folder}/docker.sock"]
+        # Ended but not waited for, as under `tail -f /dev/null` for process 1 of a container.
+        with subprocess.Popen(shell) as process:
+            (folder / "pid").write_text(f"{process.pid}\n")
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            wait_until(lambda: children.read_text() != "")
+            try:
+                assert self.run("stop", str(folder)).returncode == 0
+            finally:
+                process.kill()
         assert not folder.exists()
 
 

@@ -154,7 +154,17 @@ def test_links_that_lead_out_of_the_repository(docker, repository, tmp_path):
     docker.ends = (1, "")
     _, notes = failure(repository)
     (note,) = notes
-    assert f"1/weights leads to {tmp_path}/weights, which is outside of the model repo" in note
+    assert "1/weights leads to ../../../weights, which the container does not have" in note
+
+
+@pytest.mark.parametrize("target", ["{repository}/double/1/model.py", "again.py"])
+def test_links_that_lead_nowhere_in_the_container(docker, repository, target):
+    target = target.format(repository=repository)
+    (repository / "double" / "1" / "again.py").symlink_to(target)
+    docker.ends = (1, "")
+    said, notes = failure(repository)
+    assert said == "the container ended with status 1 before tritonserver was ready"
+    assert [f"1/again.py leads to {target}, which the con" in note for note in notes] == [True]
 
 
 def test_a_server_that_is_never_ready(docker, repository):

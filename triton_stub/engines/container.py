@@ -104,10 +104,10 @@ class ContainerEngine(HttpEngine):
         try:
             self._server = ServerContainer(box, startup_timeout=startup_timeout)
         except LoadError as error:
-            for link in _links_outside(list(folders.values())):
+            for link, target in _broken_links(folders.values()):
                 error.add_note(
-                    f"hint: {link} leads to {link.resolve()}, which is outside of the model "
-                    "repository: the container does not have it"
+                    f"hint: {link} leads to {target}, which the container does not have: in there "
+                    "only relative links within the model repository lead somewhere"
                 )
             raise
         addresses = self._server.addresses
@@ -181,9 +181,13 @@ def _volume(inside: str, source: str | os.PathLike[str]) -> dict[str, Any]:
     return {"target": inside, "source": source, "type": "volume"}
 
 
-def _links_outside(folders: Sequence[Path]) -> Iterator[Path]:
-    """Symbolic links that lead to where the container sees nothing."""
+def _broken_links(folders: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Symbolic links that lead to where the container sees nothing, and what they say."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
-            if path.is_symlink() and not any(map(path.resolve().is_relative_to, folders)):
-                yield path
+            if path.is_symlink():
+                # Not resolve(), which raises if links lead round and round.
+                end = Path(os.path.realpath(path))
+                target = path.readlink()
+                if target.is_absolute() or end.is_symlink() or not end.is_relative_to(folder):
+                    yield path, target
