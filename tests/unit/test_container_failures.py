@@ -65,13 +65,18 @@ def test_a_package_that_is_missing(repository, monkeypatch, package):
         start(repository)
 
 
-def test_no_runtime_for_gpus(docker, repository):
-    said = 'could not select device driver "" with capabilities: [[gpu]]'
+@pytest.mark.parametrize(
+    "said",
+    [
+        'could not select device driver "" with capabilities: [[gpu]]',
+        "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1",
+    ],
+)
+def test_no_runtime_for_gpus(docker, repository, said):
     docker.refused["POST", "/containers/triton-stub"] = (500, said)
-    with pytest.raises(
-        ContainerUnavailableError, match=r"no GPU to give \(gpus='all'\): could not"
-    ):
+    with pytest.raises(ContainerUnavailableError) as caught:
         start(repository, gpus="all")
+    assert f"no GPU to give (gpus='all'): {said}. Install" in str(caught.value)
 
 
 def failure(repository, **options):

@@ -33,7 +33,11 @@ _GRACE = 40
 _EXIT_TIMEOUT = "--exit-timeout-secs="
 _SLOWEST_CALL = 600  # seconds for one call of Docker's: some storage drivers copy whole images
 _TICK = 0.1
-_NO_GPU = ("could not select device driver", "failed to discover GPU vendor")
+_NO_GPU = (
+    "could not select device driver",
+    "failed to discover GPU vendor",
+    "nvidia-container-cli: initialization error",
+)
 
 
 class ContainerUnavailableError(RuntimeError):
