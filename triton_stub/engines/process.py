@@ -153,10 +153,11 @@ class ServerProcess:
         if _PORT_TAKEN.search(log):
             self._end()
             return False
-        raise self._failure(
-            "\n".join(reasons(log))
-            or f"tritonserver ended with status {guard.returncode} before it was ready"
-        )
+        ended = f"tritonserver ended with status {guard.returncode} before it was ready"
+        said = "\n".join(reasons(log))
+        if said and guard.returncode > 128:  # of a signal, so that what it said is not all
+            raise self._failure(f"{ended}\n{said}")
+        raise self._failure(said or ended)
 
     def _listening_ports(self) -> set[int]:
         """TCP ports that the server itself listens on, as the kernel knows it."""
