@@ -1,6 +1,10 @@
 """Models for the imitation of Docker's API, and the engine `container` on it."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+from fake_docker import FakeDocker, fake_docker
 
 from triton_stub.engines.container import ContainerEngine
 
@@ -26,6 +30,17 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(text))
         return pb_utils.InferenceResponse([pb_utils.Tensor("y", 2 * x)])
 """
+
+
+@pytest.fixture
+def docker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDocker]:
+    with fake_docker(monkeypatch, image=IMAGE) as docker:
+        yield docker
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return write_models(tmp_path / "models", "double")
 
 
 def write_models(repository: Path, *names: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import pytest
@@ -23,8 +22,8 @@ class Start(Protocol):
 
 def kind_of(config: pytest.Config) -> str:
     """``"stub"``, ``"native"`` or ``"container"``."""
-    kind: str = config.getoption("triton_engine") or config.getini("triton_engine")
-    if kind not in ("stub", "native", "container"):
+    kind = spec.engine_name(config)
+    if kind not in spec.ENGINES:
         raise pytest.UsageError(
             f"--triton-engine={kind}: these tests start servers of their own; expected stub, "
             "native or container"
@@ -34,5 +33,4 @@ def kind_of(config: pytest.Config) -> str:
 
 def container_options(config: pytest.Config) -> dict[str, Any]:
     """What the command line says of containers, as keywords of ``ContainerEngine``."""
-    said = asdict(spec.container_options(config))
-    return {key: value for key, value in said.items() if value is not None}
+    return dict(spec.container_options(config).given())

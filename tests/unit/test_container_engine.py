@@ -9,23 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boxed_models import IMAGE, start, write_models
-from fake_docker import fake_docker
+from boxed_models import IMAGE, docker, repository, start, write_models
 
 from triton_stub.engines.engine import Engine
 
+__all__ = ["docker", "repository"]  # fixtures
+
 ONE = np.ones((1, 2), np.float32)
-
-
-@pytest.fixture
-def docker(monkeypatch):
-    with fake_docker(monkeypatch, image=IMAGE) as docker:
-        yield docker
-
-
-@pytest.fixture
-def repository(tmp_path):
-    return write_models(tmp_path / "models", "double")
 
 
 def created(docker, repository, **options):

@@ -14,26 +14,16 @@ from unittest.mock import ANY
 
 import numpy as np
 import pytest
-from boxed_models import IMAGE, start, write_models
-from fake_docker import fake_docker
+from boxed_models import docker, repository, start
 from patience import PATIENCE
 
 from triton_stub.engines import server_container
 from triton_stub.engines.server_container import ContainerUnavailableError
 from triton_stub.errors import InferenceError, LoadError, ServerError
 
+__all__ = ["docker", "repository"]  # fixtures
+
 ONE = np.ones((1, 2), np.float32)
-
-
-@pytest.fixture
-def docker(monkeypatch):
-    with fake_docker(monkeypatch, image=IMAGE) as docker:
-        yield docker
-
-
-@pytest.fixture
-def repository(tmp_path):
-    return write_models(tmp_path / "models", "double")
 
 
 def test_no_image_is_named(docker, repository):

@@ -286,3 +286,11 @@ def test_client_of_grpc_needs_its_address(engine):
 def test_client_of_no_kind(engine):
     with pytest.raises(ServerError, match="there is no kind of client 'grcp'"):
         engine.client("grcp")
+
+
+def test_metrics_that_nobody_serves():
+    with (
+        HttpEngine("localhost:1", metrics_url="127.0.0.1:1") as engine,
+        pytest.raises(ServerError, match=r"no answer from 127\.0\.0\.1:1: Connection refused"),
+    ):
+        engine.metrics()

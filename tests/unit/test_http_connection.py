@@ -60,7 +60,7 @@ def told(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(tmp_path: Path, told: Path) -> Iterator[Server]:
     with Server(tmp_path, strict_model_config=True) as running:
-        running.http_url  # noqa: B018 - opens the port
+        assert running.http_url  # which opens the port
         yield running
         (told / "go").touch()
 

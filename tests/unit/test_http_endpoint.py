@@ -278,8 +278,9 @@ def test_stop_answers_what_is_under_way(tmp_path: Path) -> None:
     assert json.loads(content)["outputs"][0]["data"] == [7.0]
 
 
-def refuses(url: str) -> bool:
+def refuses(url: str | None) -> bool:
     """True if the port is closed."""
+    assert url
     host, _, port = url.rpartition(":")
     try:
         socket.create_connection((host, int(port))).close()

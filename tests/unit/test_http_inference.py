@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("models")
     write_files(root / "m", {"config.pbtxt": CONFIG, "1/model.py": MODEL})
     with Server(root) as running:
-        running.http_url  # noqa: B018 - opens the port
+        assert running.http_url  # which opens the port
         yield running
 
 

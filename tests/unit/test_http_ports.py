@@ -18,6 +18,7 @@ import tritonclient.http
 import urllib3
 from instances import write_files
 from patience import PATIENCE, wait_until
+from test_http_endpoint import refuses
 from tritonclient.utils import InferenceServerException
 
 import triton_stub
@@ -140,17 +141,6 @@ def test_the_port_of_metrics_does_not_wait_for_that_of_http(server: triton_stub.
 
 def given(client: Any) -> Any:
     return client.InferInput("X", [1], "FP32").set_data_from_numpy(np.ones(1, np.float32))
-
-
-def refuses(url: str | None) -> bool:
-    """True if the port is closed."""
-    assert url
-    host, _, port = url.rpartition(":")
-    try:
-        socket.create_connection((host, int(port))).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_port_that_is_opened_too_late_is_closed(

@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(folder: Path) -> Iterator[Server]:
     with Server(folder.parents[1], strict_model_config=True) as running:
-        running.http_url  # noqa: B018 - opens the port
+        assert running.http_url  # which opens the port
         yield running
 
 

@@ -8,8 +8,7 @@ import os
 import signal
 
 import pytest
-from boxed_models import IMAGE, write_models
-from fake_docker import fake_docker
+from boxed_models import IMAGE, docker, write_models
 
 import triton_stub
 from triton_stub import config
@@ -19,6 +18,8 @@ config.schema()
 for name in ("docker.models.containers", "testcontainers.core.container"):
     importlib.import_module(name)
 importlib.import_module("triton_stub.engines.stub")
+
+__all__ = ["docker"]  # a fixture
 
 pytest_plugins = ["pytester"]
 
@@ -44,12 +45,6 @@ def test_another_model(triton):
 def project(pytester):
     write_models(pytester.path / "model_repository", "double", "triple")
     return pytester
-
-
-@pytest.fixture
-def docker(monkeypatch):
-    with fake_docker(monkeypatch, image=IMAGE) as docker:
-        yield docker
 
 
 @pytest.fixture

@@ -44,8 +44,8 @@ def target(arguments: Any) -> Iterator[Target]:
             yield InProcess(server)
     elif arguments.url.startswith(_GRPC):
         with extras.needed_for("gRPC"):
-            from triton_stub.engines import grpc_stream  # noqa: F401
-        yield OverGrpc(arguments.url.removeprefix(_GRPC), arguments.response_timeout_secs)
+            over = OverGrpc(arguments.url.removeprefix(_GRPC), arguments.response_timeout_secs)
+        yield over
     else:
         with extras.needed_for("HTTP"):
             from triton_stub.engines.http import HttpEngine
@@ -146,6 +146,9 @@ class OverGrpc:
     """A server behind a port for gRPC; what it sends comes over a stream."""
 
     def __init__(self, url: str, timeout: float) -> None:
+        from triton_stub.engines import grpc_stream
+
+        self._send = grpc_stream.responses
         self._url = url
         self._timeout = timeout
 
@@ -166,9 +169,7 @@ class OverGrpc:
         self, model: str, version: str, inputs: Mapping[str, Array], **request: Any
     ) -> Generator[Result | InferenceError]:
         """Send a request, and yield what comes; an early end cancels it."""
-        from triton_stub.engines import grpc_stream
-
-        for response in grpc_stream.responses(
+        for response in self._send(
             self._url,
             model,
             inputs,

@@ -23,7 +23,8 @@ def needed_for(what: str) -> Iterator[None]:
         missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
         if not isinstance(missing, ModuleNotFoundError):
             raise
+        package = (missing.name or "").partition(".")[0]
         raise ServerError(
-            f"{what} needs the package {missing.name!r}, which is not installed: {_INSTALL}",
+            f"{what} needs the package {package!r}, which is not installed: {_INSTALL}",
             StatusCode.UNAVAILABLE,
         ) from error

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import urllib3
-
 from triton_stub.engines.box import Box, check_gpus, check_size
 from triton_stub.engines.http import HttpEngine
 from triton_stub.engines.server_container import (
@@ -22,6 +20,7 @@ from triton_stub.errors import LoadError, ServerError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import urllib3
     from testcontainers.core.container import DockerContainer
 
 #: Names the image where nobody else does.
@@ -53,9 +52,6 @@ class ContainerEngine(HttpEngine):
         startup_timeout: seconds until the server must be ready; models compile while they load.
             Getting the image does not count.
         timeout: seconds to wait for any one answer.
-
-    Attributes:
-        metrics_url: ``"host:port"`` of the metrics endpoint.
 
     Raises:
         ContainerUnavailableError: there is no Docker engine, no image, or no GPU for it.
@@ -112,9 +108,12 @@ class ContainerEngine(HttpEngine):
             raise
         addresses = self._server.addresses
         super().__init__(
-            addresses[HTTP], grpc_url=addresses[GRPC], name="container", timeout=timeout
+            addresses[HTTP],
+            grpc_url=addresses[GRPC],
+            metrics_url=addresses[METRICS],
+            name="container",
+            timeout=timeout,
         )
-        self.metrics_url = addresses[METRICS]
 
     @property
     def container(self) -> DockerContainer:
@@ -132,11 +131,6 @@ class ContainerEngine(HttpEngine):
         None while it runs, and after :meth:`stop`.
         """
         return self._server.status
-
-    def metrics(self) -> str:
-        """Return what the server and its models have counted, as ``GET /metrics`` tells it."""
-        answer = urllib3.request("GET", f"http://{self.metrics_url}/metrics", timeout=self._timeout)
-        return answer.data.decode()
 
     def stop(self) -> None:
         """End the server (SIGTERM; SIGKILL if that is not enough), and remove its container."""

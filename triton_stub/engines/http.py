@@ -45,7 +45,8 @@ class HttpEngine:
 
     Args:
         url: where the server listens; ``http`` is meant where no scheme is given.
-        grpc_url: its gRPC endpoint, for those who ask; nothing here uses it.
+        grpc_url: its gRPC endpoint, for streams and clients.
+        metrics_url: ``"host:port"`` of its metrics.
         name: how the engine calls itself; the URL unless told.
         timeout: seconds to wait for any one answer.
     """
@@ -55,6 +56,7 @@ class HttpEngine:
         url: str,
         *,
         grpc_url: str | None = None,
+        metrics_url: str | None = None,
         name: str = "",
         timeout: float = 300.0,
     ) -> None:
@@ -64,6 +66,7 @@ class HttpEngine:
         self.name = name or url
         self.http_url = address.rstrip("/")
         self.grpc_url = grpc_url
+        self.metrics_url = metrics_url
         self._ssl = scheme == "https"
         self._timeout = timeout
         host, _, base = self.http_url.partition("/")
@@ -205,8 +208,20 @@ class HttpEngine:
         return ""
 
     def metrics(self) -> str:
-        """Empty: where a server behind a URL keeps its metrics is not known."""
-        return ""
+        """What the server and its models have counted; empty if it is not known where."""
+        if self.metrics_url is None:
+            return ""
+        url = f"http://{self.metrics_url}/metrics"
+        # A connection that is kept is one that a server, when it stops, may wait for.
+        closing = {"Connection": "close"}
+        try:
+            answer = urllib3.request(
+                "GET", url, headers=closing, retries=False, timeout=self._timeout
+            )
+        except urllib3.exceptions.HTTPError as error:
+            text = f"no answer from {self.metrics_url}: {self._reason(error)}"
+            raise self._explain(ServerError(text, StatusCode.UNAVAILABLE)) from error
+        return answer.data.decode()
 
     def stop(self) -> None:
         """Close the connections; the server is not ours to stop."""

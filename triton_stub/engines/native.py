@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import urllib3
-
 from triton_stub.engines.environment import NativeEnvironment, NativeEnvironmentError
 from triton_stub.engines.http import HttpEngine
 from triton_stub.engines.process import ServerProcess
@@ -35,9 +33,6 @@ class NativeEngine(HttpEngine):
         env: more environment variables, for the server and its models.
         startup_timeout: seconds until the server must be ready; models compile while they load.
         timeout: seconds to wait for any one answer.
-
-    Attributes:
-        metrics_url: ``"host:port"`` of the metrics endpoint.
 
     Raises:
         NativeEnvironmentError: there is no environment, or none for this machine.
@@ -72,10 +67,10 @@ class NativeEngine(HttpEngine):
         super().__init__(
             f"127.0.0.1:{ports.http}",
             grpc_url=f"127.0.0.1:{ports.grpc}",
+            metrics_url=f"127.0.0.1:{ports.metrics}",
             name="native",
             timeout=timeout,
         )
-        self.metrics_url = f"127.0.0.1:{ports.metrics}"
 
     def log(self) -> str:
         """Return what the server and its models have printed; also after :meth:`stop`."""
@@ -88,11 +83,6 @@ class NativeEngine(HttpEngine):
         None while it runs, and after :meth:`stop`.
         """
         return self._process.status
-
-    def metrics(self) -> str:
-        """Return what the server and its models have counted, as ``GET /metrics`` tells it."""
-        answer = urllib3.request("GET", f"http://{self.metrics_url}/metrics", timeout=self._timeout)
-        return answer.data.decode()
 
     def stop(self) -> None:
         """Stop the server (SIGTERM; SIGKILL if that is not enough) and all that it started."""

@@ -31,8 +31,8 @@ class Ports:
 
     def open(self, **where: Any) -> Serving:
         """Ports more; keywords are those of ``Serving``."""
-        # The one import that runs upwards: ``Server.serve`` is part of the pinned face. On first
-        # use, because the package must import without the serve extra.
+        # Here and for ``client`` imports run upwards: both of the server's are part of the pinned
+        # face. On first use, because the package must import without the serve extra.
         from triton_stub.endpoints.serving import Serving
 
         serving = Serving(self._server, **where).start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,8 +127,7 @@ class EnginePool:
         from triton_stub.engines.container import ContainerEngine
         from triton_stub.engines.server_container import ContainerUnavailableError
 
-        given = {} if self._container_options is None else asdict(self._container_options)
-        options = {name: value for name, value in given.items() if value is not None}
+        options = {} if self._container_options is None else self._container_options.given()
         try:
             return ContainerEngine(spec.repository, models=spec.models, **options, **self._limits())
         except ContainerUnavailableError as error:

@@ -7,8 +7,8 @@ import os
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +41,10 @@ class ContainerOptions:
     image: str | None = None
     gpus: str | None = None
     shm_size: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What somebody has said, as keywords of ``ContainerEngine``."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

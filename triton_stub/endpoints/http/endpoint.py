@@ -7,24 +7,17 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from triton_stub.endpoints import sockets
+from triton_stub.endpoints import extras, sockets
 from triton_stub.errors import ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
-try:
+with extras.needed_for("the HTTP endpoint"):
     import uvicorn
 
     from triton_stub.endpoints.http import bodies
     from triton_stub.endpoints.http.app import HttpApp
     from triton_stub.endpoints.http.connection import Connection
     from triton_stub.endpoints.http.metrics import MetricsApp
-except ModuleNotFoundError as error:
-    package = (error.name or "").partition(".")[0]
-    raise ServerError(
-        f"the HTTP endpoint needs the package {package!r}, which is not installed: "
-        'pip install "triton-stub[serve]"',
-        StatusCode.UNAVAILABLE,
-    ) from error
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
