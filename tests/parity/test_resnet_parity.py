@@ -82,7 +82,8 @@ def agree(logits, expected):
 def test_served_logits(architecture, cache_dir, expected, tmp_path):
     folder = tmp_path / "resnet"
     (folder / "1").mkdir(parents=True)
-    (folder / "1" / "model.py").symlink_to(MODEL_PY)
+    for file in MODEL_PY.parent.glob("*.py"):
+        (folder / "1" / file.name).symlink_to(file)
     config = CONFIG % {"architecture": architecture, "cache_dir": cache_dir}
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     with triton_stub.Server(tmp_path) as server:

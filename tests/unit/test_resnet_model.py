@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import flaxmodels
 import h5py
@@ -50,9 +50,9 @@ def write(
     """A folder with the model and a configuration; one batch size, so one compilation."""
     folder = repository / "resnet"
     (folder / "1").mkdir(parents=True, exist_ok=True)
-    model_py = folder / "1" / "model.py"
-    if not model_py.exists():
-        model_py.symlink_to(MODEL_PY)
+    for file in MODEL_PY.parent.glob("*.py"):
+        if not (folder / "1" / file.name).exists():
+            (folder / "1" / file.name).symlink_to(file)
     texts = [f"max_batch_size: {max_batch_size} backend: 'python' {extra}"]
     for direction, name, tensor in (("input", input_name, image), ("output", output_name, fc_out)):
         data_type, dims = tensor.split(" ", 1)
@@ -93,18 +93,21 @@ def sentence_of_failure(folder):
 
 @pytest.fixture(scope="module")
 def module():
-    """model.py as a module, for its functions that need no server."""
+    """Everything in model.py and in the files beside it, for what needs no server."""
     backend = ModuleType("triton_python_backend_utils")
     backend.Tensor, backend.InferenceResponse = Tensor, InferenceResponse
     backend.TritonError, backend.TritonModelException = TritonError, TritonModelException
     backend.get_input_tensor_by_name = lambda request, name: request.get(name)
-    spec = importlib.util.spec_from_file_location("resnet_model_under_test", MODEL_PY)
-    module = importlib.util.module_from_spec(spec)
+    parts = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "triton_python_backend_utils", backend)
         patch.setattr(sys, "dont_write_bytecode", True)  # a model's folder holds the model
-        spec.loader.exec_module(module)
-    return module
+        for name in ("resnet_options", "resnet_weights", "model"):
+            spec = importlib.util.spec_from_file_location(name, MODEL_PY.with_name(f"{name}.py"))
+            parts.append(importlib.util.module_from_spec(spec))
+            patch.setitem(sys.modules, name, parts[-1])
+            spec.loader.exec_module(parts[-1])
+    return SimpleNamespace(**{name: value for part in parts for name, value in vars(part).items()})
 
 
 @pytest.fixture(scope="module")
@@ -209,20 +212,20 @@ def test_compilation_cache_dir_that_cannot_be_made(write_model, tmp_path):
 def test_a_device_that_there_is_not(module, monkeypatch, kind):
     monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "")  # only so that it is put back
     with pytest.raises(ValueError, match=f"no {kind} device 99 .*; expected .*; install jax"):
-        module.start_jax(kind, "99", OPTIONS)
+        module.start_jax(kind, "99", 1, OPTIONS)
 
 
 def test_the_device_of_each_kind(module, monkeypatch):
     monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "")  # only so that it is put back
-    assert module.start_jax("CPU", "0", OPTIONS) == jax.devices("cpu")[0]
-    assert module.start_jax("MODEL", "0", OPTIONS) == jax.devices()[0]
+    assert module.start_jax("CPU", "0", 1, OPTIONS) == jax.devices("cpu")[0]
+    assert module.start_jax("MODEL", "0", 1, OPTIONS) == jax.devices()[0]
 
 
 def test_environment_of_a_gpu_instance(module, monkeypatch):
     monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "0.75")
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75")
     with contextlib.suppress(ValueError):  # where there is no GPU
-        module.start_jax("GPU", "0", OPTIONS)
+        module.start_jax("GPU", "0", 1, OPTIONS)
     assert module.os.environ["XLA_CLIENT_MEM_FRACTION"] == "0.3"
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in module.os.environ
 
@@ -230,7 +233,7 @@ def test_environment_of_a_gpu_instance(module, monkeypatch):
 def test_environment_of_a_cpu_instance(module, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     monkeypatch.delenv("JAX_PLATFORMS")
-    module.start_jax("CPU", "0", OPTIONS)
+    module.start_jax("CPU", "0", 1, OPTIONS)
     assert module.os.environ["JAX_PLATFORMS"] == "cpu"
 
 
@@ -238,6 +241,8 @@ def test_importing_the_model_does_not_start_jax():
     """Or it would be too late to set its platform and its share of memory."""
     program = (
         "import runpy, sys, types;"
+        "sys.path.append(sys.argv[1].rpartition('/')[0]);"
+        "sys.dont_write_bytecode = True;"
         "sys.modules['triton_python_backend_utils'] = types.ModuleType('');"
         "runpy.run_path(sys.argv[1]);"
         "sys.exit('jax' in sys.modules)"
@@ -468,7 +473,7 @@ WRONG_REQUESTS = {
 def test_a_wrong_request_fails_alone(module, request_, message, neighbours):
     model = module.TritonPythonModel()
     model.image_shape, model.image_dtype, model.buckets = IMAGE_SHAPE, np.dtype(np.float32), [1, 2]
-    model.programs = dict.fromkeys(model.buckets, lambda _, images: images.sum(axis=(1, 2)))
+    model.programs = dict.fromkeys(model.buckets, lambda images: images.sum(axis=(1, 2)))
     model.variables = None
     requests = [{"image": Tensor("image", SCALED[:rows])} for rows in (2, 3, 1)]
     requests[1] = request_
