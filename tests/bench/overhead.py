@@ -1,68 +1,123 @@
 """What a request costs beyond the model's own time, in microseconds: the stub and real Triton.
 
 The model adds two inputs of four numbers and tells how long that took; what the client waits
-beyond it is the overhead. One client, one request at a time. All ways are measured once a round,
-so that a disturbance of the machine hits them alike. Writes ``bench-results/overhead.{json,md}``.
+beyond it is the overhead. One client, one request at a time.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
+from parts import Part, Settings, Spread, Target, interleaved
 
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-MODELS = HERE / "small_models"
-WARM_UP = 200
+MODELS = Path(__file__).parent / "small_models"
+WARM_UP = 100
 A = np.arange(4, dtype=np.float32)
+IN_PROCESS = "stub, in process"
+FLOOR = "two threads that wake each other, nothing else"
 
 Ask = Callable[[], int]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=3000, help="in one measurement")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench-results")
-    arguments = parser.parse_args()
-    overheads: dict[str, list[list[float]]] = {}
+def run(settings: Settings) -> Part:
+    requests = settings.pick(2000, 500)
     with ExitStack() as stack:
-        native = stack.enter_context(NativeEngine(MODELS))
-        stub = stack.enter_context(StubEngine(MODELS))
-        asks = dict(ways(stack, stub, native))
-        for _ in range(arguments.rounds):
-            for way, ask in asks.items():
-                overheads.setdefault(way, []).append(measure(ask, arguments.requests))
-    arguments.output.mkdir(exist_ok=True)
-    (arguments.output / "overhead.json").write_text(json.dumps(summary(overheads), indent=1))
-    (arguments.output / "overhead.md").write_text(table(overheads))
-    print(table(overheads))
+        asks = dict(ways(stack))
+        for ask in asks.values():
+            for _ in range(WARM_UP):
+                ask()
+        rounds = settings.rounds + settings.pick(2, 1)  # they are short
+        measured = interleaved(
+            {way: lambda ask=ask: measure(ask, requests) for way, ask in asks.items()}, rounds
+        )
+    return Part(
+        name="overhead",
+        title="What a request costs",
+        description=(
+            "Microseconds beyond the model's own time: two inputs of four numbers are added, and "
+            f"the model tells how long that took. One client, {requests} requests a round; "
+            "percentiles of all requests together. The first line is what the system takes for "
+            "handing a request to another thread and its answer back, which no server with a "
+            "thread for its model goes below."
+        ),
+        columns={
+            "way": "way",
+            "median": "µs, median of a round",
+            "p10": "p10",
+            "p90": "p90",
+            "p99": "p99",
+        },
+        rows=[row(way, each) for way, each in measured.items()],
+        targets=[
+            Target(
+                "stub in process, two small inputs: a request beyond the model's own time",
+                medians(measured[IN_PROCESS]),
+                at_most=20,
+                unit="µs",
+            )
+        ],
+    )
 
 
-def ways(stack: ExitStack, stub: StubEngine, native: NativeEngine) -> Iterator[tuple[str, Ask]]:
+def ways(stack: ExitStack) -> Iterator[tuple[str, Ask]]:
     """Each sends one request and returns the nanoseconds that the model took for it."""
-    model = stub.model("add")
-    yield "stub, in process", lambda: int(model(A=A, B=A)["OWN_NS"][0])
-    for engine in (stub, native):
+    native = stack.enter_context(NativeEngine(MODELS))
+    thread = stack.enter_context(StubEngine(MODELS))
+    process = stack.enter_context(StubEngine(MODELS, isolation="process"))
+    yield FLOOR, stack.enter_context(ping_pong())
+    yield IN_PROCESS, in_process(thread)
+    yield f"{IN_PROCESS}, the model in a process of its own", in_process(process)
+    for engine in (thread, native):
         yield f"{engine.name}, HTTP", client(stack, tritonclient.http, engine.http_url)
-    yield "native, gRPC", client(stack, tritonclient.grpc, native.grpc_url)
+        yield f"{engine.name}, gRPC", client(stack, tritonclient.grpc, engine.grpc_url)
 
 
-def client(stack: ExitStack, flavour, url: str) -> Ask:
+@contextmanager
+def ping_pong() -> Iterator[Ask]:
+    """A thread that only answers, with two locks: the model takes no time at all."""
+    ping, pong = threading.Lock(), threading.Lock()
+    running = True
+
+    def answer() -> None:
+        while running:
+            ping.acquire()
+            pong.release()
+
+    def ask() -> int:
+        ping.release()
+        pong.acquire()
+        return 0
+
+    ping.acquire()
+    pong.acquire()
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield ask
+    finally:
+        running = False
+        ping.release()
+        thread.join()
+
+
+def in_process(engine: StubEngine) -> Ask:
+    model = engine.model("add")
+    return lambda: int(model(A=A, B=A)["OWN_NS"][0])
+
+
+def client(stack: ExitStack, flavour: Any, url: str) -> Ask:
     connected = stack.enter_context(flavour.InferenceServerClient(url))
 
     def ask() -> int:
@@ -76,8 +131,6 @@ def client(stack: ExitStack, flavour, url: str) -> Ask:
 
 def measure(ask: Ask, requests: int) -> list[float]:
     """Microseconds that each request took beyond the model's own time."""
-    for _ in range(WARM_UP):
-        ask()
     spent = []
     for _ in range(requests):
         start = time.perf_counter_ns()
@@ -86,33 +139,12 @@ def measure(ask: Ask, requests: int) -> list[float]:
     return spent
 
 
-def summary(overheads: dict[str, list[list[float]]]) -> list[dict[str, object]]:
-    """For each way the median of every round, and percentiles of all requests together."""
-    rows = []
-    for way, rounds in overheads.items():
-        together = np.concatenate(rounds)
-        medians = [statistics.median(each) for each in rounds]
-        percentiles = {f"p{q}": float(np.percentile(together, q)) for q in (10, 50, 90, 99)}
-        rows.append({"way": way, "round medians": medians, **percentiles})
-    return rows
+def medians(rounds: list[list[float]]) -> Spread:
+    return Spread.of([statistics.median(each) for each in rounds])
 
 
-def table(overheads: dict[str, list[list[float]]]) -> str:
-    """Markdown: median of the round medians, their spread, and percentiles."""
-    lines = [
-        f"Microseconds a request costs beyond the model's own time, one client, {os.cpu_count()} "
-        f"CPU cores ({platform.machine()}), Python {platform.python_version()}.",
-        "",
-        "| way | median of rounds (spread) | p10 | p90 | p99 |",
-        "|---|---|---|---|---|",
-    ]
-    for row in summary(overheads):
-        medians = row["round medians"]
-        spread = f"{statistics.median(medians):.1f} ({min(medians):.1f} to {max(medians):.1f})"
-        others = " | ".join(f"{row[name]:.1f}" for name in ("p10", "p90", "p99"))
-        lines.append(f"| {row['way']} | {spread} | {others} |")
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    main()
+def row(way: str, rounds: list[list[float]]) -> dict[str, Any]:
+    """The median of each round, and percentiles of all requests together."""
+    together = np.concatenate(rounds)
+    percentiles = {f"p{q}": float(np.percentile(together, q)) for q in (10, 90, 99)}
+    return {"way": way, "median": medians(rounds), **percentiles}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+TIMES = "\N{MULTIPLICATION SIGN}"  # the unit of a ratio
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Target:
         name: what is to be reached, in words.
         figure: what was measured; None if it was not.
         at_least: the bound from below; else ``at_most`` is the one from above.
-        unit: of both, such as ``"ms"``; a ratio has the sign of multiplication.
+        unit: of both, such as ``"ms"``; ``TIMES`` for a ratio.
         why: with no figure: why there is none. With one that misses the target: what was tried.
     """
 
@@ -172,6 +173,7 @@ class Part:
         targets: what the figures should reach.
         plots: as the word says.
         absent: sentences: what was not measured, and why.
+        measured: when, where and how thoroughly; ``bench.py`` fills it in.
     """
 
     name: str
@@ -182,6 +184,7 @@ class Part:
     targets: list[Target] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """All of it, for :meth:`from_json`; a Spread also with its median."""

@@ -1,0 +1,134 @@
+"""Measures what this project claims of its speed, and writes it down.
+
+Each benchmark runs in a process of its own, one after the other. Each leaves a ``.json``, a ``.md``
+and its plots in the folder of results. One that fails fails the run, after the others.
+
+    python tests/bench/bench.py                     # all of them: a quarter of an hour
+    python tests/bench/bench.py --quick             # fewer cells, shorter: under three minutes
+    python tests/bench/bench.py overhead costs
+    python tests/bench/bench.py --update-results    # and write tests/bench/RESULTS.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import multiprocessing
+import sys
+import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import page
+import plots
+from machine import machine
+from parts import Part, Settings
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+PAGE = HERE / "RESULTS.md"
+
+# Every benchmark, in the order of the page: its module has ``run(settings)``.
+BENCHMARKS = {
+    "serving": "the ResNets on the real server beside a tutorial's, the loss in serving, latency",
+    "start": "from a server's start until its model is ready",
+    "overhead": "what a request costs beyond the model's own time",
+    "costs": "importing the stub, loading a model, memory, copies of large tensors",
+    "network": "the ResNets alone, each way of JAX beside its peers",
+    "endpoints": "requests a second over HTTP and gRPC, beside the real server",
+}
+
+
+def main() -> int:
+    given = arguments()
+    settings = Settings(given.quick, given.rounds or (2 if given.quick else 3), given.output)
+    settings.output.mkdir(parents=True, exist_ok=True)
+    where = machine()
+    failed = []
+    for name in given.names or BENCHMARKS:
+        print(f"{name}: {BENCHMARKS[name]}", flush=True)
+        start = time.perf_counter()
+        try:
+            parts = measure(name, settings)
+        except Exception:  # noqa: BLE001 - the others are to be measured
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        took = time.perf_counter() - start
+        for part in parts:
+            part.measured = {
+                "date": f"{datetime.now(UTC):%Y-%m-%d}", "took": took, "quick": settings.quick,
+                "rounds": settings.rounds, "benchmark": name, "machine": where,
+            }  # fmt: skip
+            write(part, settings.output)
+            print(page.section(part), flush=True)
+    if given.update_results and not failed:
+        update(settings.output, where)
+    for name in failed:
+        print(f"{name} failed; see above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(f"{name:10} {what}" for name, what in BENCHMARKS.items()),
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="those only; all unless given")
+    parser.add_argument("--quick", action="store_true", help="fewer cells and shorter times")
+    parser.add_argument("--rounds", type=int, help="of each figure; 3 unless given, 2 if quick")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench-results", metavar="DIR")
+    parser.add_argument(
+        "--update-results",
+        action="store_true",
+        help="write tests/bench/RESULTS.md from what is in the folder of results, and its plots",
+    )
+    given = parser.parse_args()
+    if wrong := sorted(set(given.names) - set(BENCHMARKS)):
+        parser.error(f"no benchmark is called {wrong[0]!r}; expected {', '.join(BENCHMARKS)}")
+    if given.rounds is not None and given.rounds < 1:
+        parser.error(f"--rounds {given.rounds}: expected 1 or more")
+    return given
+
+
+def measure(name: str, settings: Settings) -> list[Part]:
+    """Run a benchmark in a new process: what one leaves behind must not slow down the next."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as process:
+        return process.submit(run, name, settings).result()
+
+
+def run(name: str, settings: Settings) -> list[Part]:
+    """What a benchmark tells, in this process."""
+    told: Any = importlib.import_module(name).run(settings)
+    return [told] if isinstance(told, Part) else list(told)
+
+
+def write(part: Part, folder: Path) -> None:
+    """A part as JSON, as Markdown, and its plots."""
+    (folder / f"{part.name}.json").write_text(part.to_json())
+    (folder / f"{part.name}.md").write_text(page.section(part))
+    for plot in part.plots:
+        plots.draw(plot, folder / "plots")
+
+
+def update(folder: Path, where: dict[str, str]) -> None:
+    """Write the page from all results of a folder, and the plots that it shows."""
+    parts = [Part.from_json(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    order = list(BENCHMARKS)
+    parts.sort(key=lambda part: order.index(part.measured["benchmark"]))  # the sort is stable
+    missing = [name for name in order if name not in {p.measured["benchmark"] for p in parts}]
+    absent = [f"{name} ({BENCHMARKS[name]}): no result is there" for name in missing]
+    for plot in (plot for part in parts for plot in part.plots):
+        plots.draw(plot, PAGE.parent / "plots", ["svg"])
+    PAGE.write_text(page.page(parts, where, absent))
+    print(f"{PAGE} is written")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

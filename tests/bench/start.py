@@ -1,0 +1,81 @@
+"""From the start of the real server until its model is ready, beside the least that this takes."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import resnets
+from machine import native_variables
+from parts import TIMES, Part, Settings, Spread, Target, interleaved
+
+from triton_stub.engines.environment import NativeEnvironment
+from triton_stub.engines.native import NativeEngine
+
+PLAIN = Path(__file__).with_name("start_plain.py")
+BUCKETS = ("1", "2", "4", "8", "16")
+LONGER = 1.3  # times the least
+
+
+def run(settings: Settings) -> Part:
+    architecture = settings.pick("resnet50", "resnet18")
+    title = architecture.replace("resnet", "ResNet")
+    environment = NativeEnvironment.find()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        def server(cache: Path) -> float:
+            models = Path(tempfile.mkdtemp(dir=folder))
+            resnets.ours(
+                models, architecture,
+                compilation_cache_dir=str(cache), batch_buckets=",".join(BUCKETS),
+            )  # fmt: skip
+            start = time.perf_counter()
+            with NativeEngine(models, environment=environment):
+                return time.perf_counter() - start
+
+        def plain(cache: Path) -> float:
+            command = [str(environment.path / "bin/python"), str(PLAIN), architecture, str(cache)]
+            start = time.perf_counter()
+            subprocess.run([*command, *BUCKETS], check=True, env=native_variables(environment))
+            return time.perf_counter() - start
+
+        ways = {
+            "cold": lambda: server(Path(tempfile.mkdtemp(dir=folder))),
+            "warm": lambda: server(folder / "server"),
+            "plain": lambda: plain(folder / "plain"),
+        }
+        ways["warm"](), ways["plain"]()  # they fill their caches
+        measured = {
+            way: Spread.of(each) for way, each in interleaved(ways, settings.rounds).items()
+        }
+    names = {
+        "cold": "the server, until ready, no compiled program is kept yet",
+        "warm": "the server, until ready, with the programs of an earlier start",
+        "plain": "a script: imports, weights, the same programs of an earlier start, one call each",
+    }
+    buckets = ", ".join(BUCKETS)
+    wanted = "ResNet50: start until ready, warm compilation cache, beside the script"
+    ratio = measured["warm"].over(measured["plain"])
+    return Part(
+        name="start",
+        title="From start to ready",
+        description=(
+            f"Seconds until the real tritonserver with {title} and batch sizes {buckets} is ready, "
+            "all processes included: the server, the one that completes the configuration, and "
+            "one for each instance. The script has the same Python and the same packages, makes "
+            "the weights as numbers, and has one instance."
+        ),
+        columns={"way": "what", "seconds": "s", "ratio": "beside the script"},
+        rows=[
+            {"way": names[way], "seconds": each, "ratio": each.over(measured["plain"])}
+            for way, each in measured.items()
+        ],
+        targets=[
+            Target(wanted, ratio, at_most=LONGER, unit=TIMES)
+            if architecture == "resnet50"
+            else Target(wanted, None, at_most=LONGER, unit=TIMES, why="Only in a full run.")
+        ],
+    )
