@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from starlette.requests import Request
@@ -48,12 +48,14 @@ def test_more_bytes_than_the_server_counts() -> None:
             return 1 << 30
 
     class Fake:
+        scope: ClassVar[dict[str, Any]] = {}
+
         async def stream(self) -> AsyncIterator[Any]:
             for _ in range(2):
                 yield Endless()
 
     with pytest.raises(InferenceError) as caught:
-        asyncio.run(bodies.read(Fake(), bodies.LARGEST))  # type: ignore[arg-type]
+        asyncio.run(bodies.read_tensors(Fake()))  # type: ignore[arg-type]
     assert caught.value.message == (
         "Unable to parse Content-Length, value is out of range [ -2147483648, 2147483647 ], got: "
         "2147483648"

@@ -14,7 +14,7 @@ from instances import write_files
 from patience import PATIENCE, wait_until
 
 from triton_stub import Server
-from triton_stub.endpoints.http import endpoint
+from triton_stub.endpoints.http import port
 from triton_stub.endpoints.serving import Serving
 
 CONFIG = """
@@ -149,7 +149,7 @@ def test_a_client_that_closes_its_side_alone_is_answered(server: Server, told: P
 @pytest.fixture
 def serving(server: Server, monkeypatch: pytest.MonkeyPatch) -> Serving:
     """A port that waits as long as it must when it closes."""
-    monkeypatch.setattr(endpoint, "_GRACE_SECONDS", None)
+    monkeypatch.setattr(port, "GRACE_SECONDS", None)
     return server.serve(http_port=0)
 
 

@@ -5,8 +5,9 @@ Source: server ``src/http_server.cc``, ``HTTPAPIServer::Handle`` and the handler
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -22,10 +23,15 @@ from triton_stub.endpoints.http.settings import Settings
 from triton_stub.errors import ServerError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.responses import Response
     from starlette.types import Message, Receive, Scope, Send
 
     from triton_stub.server import Server
+
+    _Handler = Callable[[Request, Any, re.Match[str]], Awaitable[Response]]
+    _Reader = Callable[[Request], Awaitable[bytes | memoryview]]
 
 
 class HttpApp:
@@ -48,13 +54,15 @@ class HttpApp:
             *(Generation(server, max_input_size), About(server), ModelRepository(server)),
             *(Settings(server), Memory(server)),
         )
-        # Pattern, handler, and how large the body may be: one with binary tensors may be larger.
-        self._routes = [
-            (re.compile(pattern), handler, limit)
-            for pattern, handler, limit in (
-                *((*route, bodies.LARGEST) for route in requests.routes()),
-                *((*route, max_input_size) for part in parts for route in part.routes()),
+        read_json: _Reader = functools.partial(bodies.read, limit=max_input_size)
+        # Pattern, handler, and who reads the body: one with binary tensors may be larger.
+        self._routes: list[tuple[re.Pattern[str], _Handler, _Reader]] = [
+            (re.compile(pattern), handler, read)
+            for routes, read in (
+                (requests.routes(), bodies.read_tensors),
+                *((part.routes(), read_json) for part in parts),
             )
+            for pattern, handler in routes
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,10 +93,10 @@ class HttpApp:
 
     async def _answer(self, request: Request) -> Response:
         path = request.scope["raw_path"].decode("ascii", "replace")
-        for pattern, handler, limit in self._routes:
+        for pattern, handler, read in self._routes:
             if match := pattern.fullmatch(path):
                 if request.method == "POST":
-                    body = await bodies.read(request, limit)
+                    body = await read(request)
                 else:
                     body = await bodies.ignore(request)
                 return await handler(request, body, match)

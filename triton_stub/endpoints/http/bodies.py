@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from triton_stub.endpoints.http.upload import BEGIN
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+    from triton_stub.endpoints.http.upload import Begin
 
 #: How many bytes of JSON, of a raw input, or of what a compressed body holds a request may have.
 MAX_INPUT_SIZE = 1 << 26
@@ -22,28 +25,44 @@ _ADVICE = "Use --http-max-input-size to increase the limit."
 
 
 async def read(request: Request, limit: int) -> bytes:
-    """The body of a request: ``LARGEST`` bytes at most, or else ``limit`` of JSON.
+    """The body of a request: ``limit`` bytes of JSON at most. InferenceError if it is larger.
 
-    InferenceError if it is larger: but not before the last byte is there, since the client may
-    not read before it has written. Of such a body nothing is kept.
+    But not before the last byte is there, since the client may not read before it has written. Of
+    such a body nothing is kept.
     """
+    body, size = await _read(request, limit)
+    check_json(size, limit)
+    return bytes(body)
+
+
+async def read_tensors(request: Request) -> bytes | memoryview:
+    """The same of a request that may have binary tensors: ``LARGEST`` bytes at most."""
+    body, size = await _read(request, LARGEST)
+    if size > LARGEST:
+        raise InferenceError(
+            f"Unable to parse Content-Length, value is out of range [ {-_INT32}, {LARGEST} ], got: "
+            f"{size}",
+            StatusCode.INVALID_ARG,
+        )
+    return body
+
+
+async def _read(request: Request, limit: int) -> tuple[bytes | memoryview, int]:
+    """The body, empty if it is larger than the limit; and how large it is."""
+    begin: Begin | None = request.scope.get("state", {}).get(BEGIN)
+    upload = None if begin is None else begin(request.scope, limit)
     parts: list[bytes] = []
     size = 0
+    # Of an upload nothing comes here, but its end, or that of its client.
     async for part in request.stream():
         size += len(part)
         if size <= limit:
             parts.append(part)
         else:
             parts.clear()
-    if size <= limit:
-        return b"".join(parts)
-    if limit != LARGEST:
-        check_json(size, limit)
-    raise InferenceError(
-        f"Unable to parse Content-Length, value is out of range [ {-_INT32}, {LARGEST} ], got: "
-        f"{size}",
-        StatusCode.INVALID_ARG,
-    )
+    if upload is not None:
+        return upload.body, len(upload.body)
+    return b"".join(parts), size
 
 
 async def ignore(request: Request) -> bytes:

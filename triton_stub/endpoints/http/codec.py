@@ -32,7 +32,7 @@ _SEQUENCE_END = 2
 
 
 def decode(
-    body: bytes,
+    body: bytes | memoryview,
     json_size: int,
     model_name: str,
     model_version: int,
@@ -46,8 +46,8 @@ def decode(
     may have. InferenceError with the server's text if
     the body is refused.
     """
-    # A body without binary tensors, which may be long, is not copied.
-    document = documents.parse(body if json_size == len(body) else body[:json_size])
+    # Bytes without binary tensors behind them, which may be long, are not copied by that.
+    document = documents.parse(bytes(body[:json_size]))
     request_id = c_string(optional(document, "id", as_string, ""))
     parameters = _Parameters(document)
     inputs = Inputs(body, json_size, model_name, request_id, memory, limit=limit)

@@ -85,7 +85,7 @@ def compress(parts: Sequence[bytes | memoryview], encoding: str) -> bytes:
     return b"".join((*(deflater.compress(part) for part in parts), deflater.flush()))
 
 
-def decompress(body: bytes, limit: int) -> bytes:
+def decompress(body: bytes | memoryview, limit: int) -> bytes:
     """What a body holds, of either format, whatever it is said to be.
 
     The server does not mind a body that is cut off, broken or followed by something else: then it

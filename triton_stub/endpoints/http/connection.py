@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from triton_stub.endpoints.headers import AS_SENT
+from triton_stub.endpoints.http import upload
 from triton_stub.endpoints.http.departure import DEPARTURE, Departure
+from triton_stub.endpoints.http.upload import Upload
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import MutableMapping
+
+    from triton_stub.endpoints.http.visitors import Visitors
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """Reads requests off a connection and writes their answers, one after the other.
 
     What is no HTTP closes it, without a word, after the answers that are still to be given
     (deviations.ODD_HTTP). So does a client that hangs up: it may have closed its side alone, and
     still read. What uvicorn does by itself: answers to several requests sent at once
     (deviations.PIPELINED), and to HEAD (deviations.ANSWER_TO_HEAD).
+
+    Large bodies do not go through the parser, which would copy them, and so would uvicorn, twice:
+    whoever wants one says so (``upload.BEGIN``), and the rest of it is read to where it stays.
     """
+
+    server_state: Visitors
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
@@ -31,11 +42,15 @@ class Connection(HttpToolsProtocol):
         self._deaf = False
         self._goes_on = False
         self._headers_as_sent: list[tuple[bytes, bytes]] = []
+        self._upload: Upload | None = None
+        if self.server_state.leaving:
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio; nothing can be answered any more."""
         super().connection_lost(exc)
         self._departure.happen()
+        self.server_state.one_left()
 
     def shutdown(self) -> None:
         """Called by uvicorn when the port closes: nobody waits for the rest of a request."""
@@ -54,8 +69,21 @@ class Connection(HttpToolsProtocol):
         self.cycle.message_event.set()  # for whoever waits for just that
         return True
 
-    def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Called by asyncio: where it is to read to."""
+        return self.server_state.scratch if self._upload is None else self._upload.rest()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by asyncio, when it has read."""
+        if self._upload is None:
+            self.data_received(self.server_state.scratch[:nbytes])
+        elif self._upload.add(nbytes):
+            self._upload = None
+            self.parser = self._new_parser()  # the old one waits for the body
+            self.on_message_complete()
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Read some of a request, or of several."""
         if self._deaf:
             return
         self._unset_keepalive_if_required()
@@ -76,6 +104,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["state"][DEPARTURE] = self._departure
         self.scope["state"][AS_SENT] = self._headers_as_sent = []
+        self.scope["state"][upload.BEGIN] = self._begin_upload
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser."""
@@ -121,12 +150,31 @@ class Connection(HttpToolsProtocol):
         self.cycle.disconnected = True
         self.transport.close()
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _begin_upload(self, scope: MutableMapping[str, Any], limit: int) -> Upload | None:
+        """See ``upload.BEGIN``. Called between two reads, before anybody has taken of the body."""
+        cycle = self.cycle
+        sizes = [value for name, value in self.headers if name == b"content-length"]
+        if cycle.scope is not scope or not cycle.more_body or len(sizes) != 1:
+            return None
+        head, size = bytes(cycle.body), int(sizes[0])
+        if size > limit or size - len(head) <= len(self.server_state.scratch):
+            return None
+        cycle.body = type(cycle.body)()
+        self._upload = Upload(size, head)
+        return self._upload
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        with contextlib.suppress(AttributeError):  # as uvicorn; httptools before 0.6.3 has it not
+            parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
         """Go on with HTTP/1.1 where the parser has stopped, since no other protocol is served."""
         self.parser = httptools.HttpRequestParser(self)
         if framing := self._framing():
             self._goes_on = True
-            rest = b"POST / HTTP/1.1\r\n%b\r\n%b" % (framing, rest)
+            rest = b"".join((b"POST / HTTP/1.1\r\n", framing, b"\r\n", rest))
         self.data_received(rest)
 
     def _framing(self) -> bytes:

@@ -1,33 +1,21 @@
-"""The HTTP ports of a server: sockets, and a thread for each that serves it."""
+"""The HTTP ports of a server: that of its models, and that of its metrics."""
 
 from __future__ import annotations
 
-import socket
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from triton_stub.endpoints import extras, sockets
+from triton_stub.endpoints import extras
 from triton_stub.errors import ServerError, StatusCode
 from triton_stub.pb_utils.logger import LogLevel
 
 with extras.needed_for("the HTTP endpoint"):
-    import uvicorn
-
     from triton_stub.endpoints.http import bodies
     from triton_stub.endpoints.http.app import HttpApp
-    from triton_stub.endpoints.http.connection import Connection
     from triton_stub.endpoints.http.metrics import MetricsApp
+    from triton_stub.endpoints.http.port import Port
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from triton_stub.server import Server
-
-# Clients keep connections in pools; one that is closed under them is an error to them.
-_KEEP_ALIVE_SECONDS = 3600
-# A model that never returns must not keep the test run from ending.
-_GRACE_SECONDS = 30
 
 
 class HttpEndpoint:
@@ -59,10 +47,10 @@ class HttpEndpoint:
         self._http = (
             None
             if port is None
-            else _Port(HttpApp(server, max_input_size, header_forward_pattern), host, port)
+            else Port(HttpApp(server, max_input_size, header_forward_pattern), host, port)
         )
         self._metrics = (
-            None if metrics_port is None else _Port(MetricsApp(server), host, metrics_port)
+            None if metrics_port is None else Port(MetricsApp(server), host, metrics_port)
         )
         # Each with how its start is told.
         self._ports = [
@@ -126,92 +114,3 @@ class HttpEndpoint:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-class _Config(uvicorn.Config):
-    """Leaves uvicorn's loggers alone: whoever has a uvicorn in this process has set them up."""
-
-    def configure_logging(self) -> None:
-        """Called by uvicorn."""
-
-
-class _Port:
-    """One port, and the application that answers there, in a thread of its own."""
-
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        self._app = app
-        self._host = host
-        self._port = port
-        self._listener: socket.socket | None = None
-        self._uvicorn: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """True between ``start`` and ``stop``."""
-        return self._thread is not None
-
-    @property
-    def url(self) -> str:
-        """``"host:port"``."""
-        return sockets.url(self._host, self._port)
-
-    def check_not_started(self) -> None:
-        """ServerError if it is open."""
-        if self._thread is not None:
-            raise ServerError(f"the HTTP endpoint at {self.url} was started before")
-
-    def listen(self) -> None:
-        """Take the port; whoever connects now, waits until it is started."""
-        if self._listener is not None:
-            return
-        self._listener = sockets.listen("HTTP", self._host, self._port)
-        if self._listener.family != socket.AF_UNIX:
-            self._port = self._listener.getsockname()[1]
-            # Inherited by each connection. asyncio sets it only on sockets whose protocol number
-            # is IPPROTO_TCP, and without it every answer waits 40 ms for the client's next packet.
-            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def start(self) -> None:
-        """Open the port; connections are accepted when this returns."""
-        self.listen()
-        config = _Config(
-            self._app,
-            http=Connection,
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            interface="asgi3",
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=sockets.BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-        self._uvicorn = uvicorn.Server(config)
-        # Outside the main thread uvicorn leaves the signal handlers alone.
-        self._thread = threading.Thread(
-            target=self._uvicorn.run,
-            kwargs={"sockets": [self._listener]},
-            name=f"http {self.url}",
-            daemon=True,
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        """Have the port closed soon, and wait for nobody."""
-        if self._uvicorn is not None:
-            self._uvicorn.should_exit = True
-
-    def stop(self) -> None:
-        """Close the port, and answer the requests that are under way."""
-        self.close()
-        if self._thread is not None:
-            self._thread.join()
-        if self._listener is not None:
-            self._listener.close()  # older uvicorns leave it open if they are stopped at once
-            if self._host.startswith(sockets.UNIX):
-                # Or nobody can take this place again.
-                Path(self._host.removeprefix(sockets.UNIX)).unlink(missing_ok=True)
-        self._uvicorn = self._thread = self._listener = None

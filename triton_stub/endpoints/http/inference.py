@@ -61,7 +61,9 @@ class Inference:
         """Which path asks for what."""
         return ((f"{routing.MODEL}/infer", self._infer),)
 
-    async def _infer(self, request: Request, body: bytes, path: re.Match[str]) -> Response:
+    async def _infer(
+        self, request: Request, body: bytes | memoryview, path: re.Match[str]
+    ) -> Response:
         if request.method != "POST":
             return answers.wrong_method(answers.TEXT)
         try:
@@ -112,7 +114,7 @@ class Inference:
             (name.decode("utf-8", "surrogateescape"), value) for name, value in sent
         )
 
-    async def _decompressed(self, request: Request, body: bytes) -> bytes:
+    async def _decompressed(self, request: Request, body: bytes | memoryview) -> bytes | memoryview:
         encoding = compression.requested(request.headers.get("content-encoding"))
         if not encoding:
             return body

@@ -37,7 +37,7 @@ class Inputs:
 
     def __init__(
         self,
-        body: bytes,
+        body: bytes | memoryview,
         json_size: int,
         model_name: str,
         request_id: str,

@@ -21,7 +21,9 @@ _RAW_INPUT = "raw_input"
 _LENGTH_SIZE = 4
 
 
-def decode(body: bytes, config: Any, model_version: int) -> tuple[InferenceRequest, OutputFormats]:
+def decode(
+    body: bytes | memoryview, config: Any, model_version: int
+) -> tuple[InferenceRequest, OutputFormats]:
     """A request of one batch row, its shape deduced from the configuration and the body's size.
 
     All outputs are wanted as binary data. InferenceError with the server's text if the model has
@@ -36,7 +38,7 @@ def decode(body: bytes, config: Any, model_version: int) -> tuple[InferenceReque
     datatype = datatypes.from_number(entry.data_type)
     dims = list(entry.dims)
     fixed = math.prod(dim for dim in dims if dim != -1)
-    data: bytes = body
+    data = body
     if dims.count(-1) > 1:
         _refuse(
             f"The shape of the raw input '{entry.name}' can not be deduced because there are "
@@ -47,7 +49,7 @@ def decode(body: bytes, config: Any, model_version: int) -> tuple[InferenceReque
             _refuse(
                 f"For BYTE datatype raw input '{entry.name}', the model must have input shape [1]"
             )
-        data = len(body).to_bytes(_LENGTH_SIZE, "little") + body
+        data = b"".join((len(body).to_bytes(_LENGTH_SIZE, "little"), body))
     else:
         dims = [len(body) // fixed // datatype.itemsize if dim == -1 else dim for dim in dims]
         expected = math.prod(dims) * datatype.itemsize
