@@ -67,12 +67,16 @@ class TritonPythonModel:
 
         any_batch = None
         if options["cpu_engine"] == "openvino" and device.platform == "cpu":
-            from resnet_openvino import compile_with_openvino
-
+            function, dtype = functools.partial(classify, variables), options["compute_dtype"]
             one = jax.ShapeDtypeStruct((1, *self.image_shape), self.image_dtype)
-            any_batch = compile_with_openvino(
-                functools.partial(classify, variables), one, options["compute_dtype"], threads
-            )
+            try:
+                from resnet_openvino import compile_with_openvino
+
+                any_batch = compile_with_openvino(function, one, dtype, threads)
+            except ImportError as error:
+                found = f"parameter cpu_engine is 'openvino' ({error})"
+                remedy = "install them, or set it to xla"
+                raise mistake(found, "the packages openvino and onnx", remedy) from None
             self.variables = {}
         else:
             self.variables = jax.device_put(variables, device)
