@@ -34,7 +34,7 @@ def logits_of(tmp_path):
         (folder / "1").mkdir(parents=True)
         for file in FOLDER.glob("*.py"):
             (folder / "1" / file.name).symlink_to(file)
-        given = {"architecture": "resnet18", "weights": "random", **parameters}
+        given = {"architecture": "resnet18", "weights": "random", "batch_buckets": "4", **parameters}
         config = f"""
         backend: "python" max_batch_size: 4 {groups}
         input {{ name: "image" data_type: {image} dims: {list(IMAGE_SHAPE)} }}
@@ -46,9 +46,8 @@ def logits_of(tmp_path):
         (folder / "config.pbtxt").write_text(config, encoding="utf-8")
         with triton_stub.Server(folder.parent) as server:
             model = server.model("resnet")
-            return np.concatenate(
-                [model(image=images[:3])["fc_out"], model(image=images[3:])["fc_out"]]
-            )
+            halves = [model(image=half)["fc_out"] for half in (images[:3], images[3:])]
+            return np.concatenate(halves)
 
     return logits_of
 
@@ -125,7 +124,7 @@ def test_it_reports_to_nobody():
 
 def test_a_step_that_no_resnet_has(compiling):
     image = jax.ShapeDtypeStruct((1, *IMAGE_SHAPE), np.float32)
-    with pytest.raises(NotImplementedError, match="has the step 'sin'; .*; .* cpu_engine to xla"):
+    with pytest.raises(NotImplementedError, match=r"has the step 'sin'; .*; .* cpu_engine to xla"):
         compiling.to_onnx(jnp.sin, image)
 
 
