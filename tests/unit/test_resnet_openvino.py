@@ -23,6 +23,7 @@ FOLDER = Path(__file__).parents[2] / "model_repository" / "resnet50" / "1"
 IMAGE_SHAPE = (24, 16, 3)
 IMAGES = np.random.default_rng(2).integers(0, 256, (5, *IMAGE_SHAPE), np.uint8)
 SCALED = IMAGES.astype(np.float32) / 255
+DEFAULTS = {"architecture": "resnet18", "weights": "random", "batch_buckets": "4"}
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def logits_of(tmp_path):
         (folder / "1").mkdir(parents=True)
         for file in FOLDER.glob("*.py"):
             (folder / "1" / file.name).symlink_to(file)
-        given = {"architecture": "resnet18", "weights": "random", "batch_buckets": "4", **parameters}
+        given = {**DEFAULTS, **parameters}
         config = f"""
         backend: "python" max_batch_size: 4 {groups}
         input {{ name: "image" data_type: {image} dims: {list(IMAGE_SHAPE)} }}
