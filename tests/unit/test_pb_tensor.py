@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from dlpack_peers import take
 from instances import received
 
 from triton_stub import datatypes
@@ -134,9 +135,19 @@ def test_values_are_read_only_once():
     tensor = Tensor("x", array)
     first = tensor._snapshot()[2]
     array[:] = 7
-    first[:] = 9  # the receiver's own
+    assert first.tolist() == [0, 0]
     assert tensor._snapshot()[2].tolist() == [0, 0]
     assert tensor.as_numpy().tolist() == [7, 7]
+
+
+def test_what_is_sent_is_not_what_dlpack_lets_the_model_write_to():
+    tensor = Tensor("x", np.zeros(2))
+    first = tensor._snapshot()[2]
+    take(tensor).bytes.view(float)[:] = 7
+    second = tensor._snapshot()[2]
+    take(tensor).bytes.view(float)[:] = 8
+    assert first.tolist() == [0, 0]
+    assert second.tolist() == [7, 7]
 
 
 def test_the_shape_is_that_of_the_beginning():

@@ -110,7 +110,7 @@ class InferenceResponse:
         """The outputs as numpy arrays; raises the response's error."""
         self.raise_error()
         return Result(
-            outputs={tensor.name: tensor.to_numpy() for tensor in self.tensors},
+            outputs={tensor.name: tensor.to_own_numpy() for tensor in self.tensors},
             model_name=self.model_name,
             model_version=self.model_version,
             request_id=self.request_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -51,13 +52,14 @@ class Tensor:
         TypeError if Triton has no such datatype, or if elements are masked. The values are
         shared with ``array`` where they need not be converted.
         """
-        if isinstance(array, OnGpu):
-            return replace(cls.from_numpy(name, array.array), on_gpu=True)
-        if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-            raise TypeError(
-                f"input {name!r} is an array with masked elements, and a tensor has no mask; fill "
-                "them first, for example with .filled(0)"
-            )
+        if type(array) is not np.ndarray:
+            if isinstance(array, OnGpu):
+                return replace(cls.from_numpy(name, array.array), on_gpu=True)
+            if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+                raise TypeError(
+                    f"input {name!r} is an array with masked elements, and a tensor has no mask; "
+                    "fill them first, for example with .filled(0)"
+                )
         array = np.asarray(array, order="C")
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
@@ -85,9 +87,18 @@ class Tensor:
             if self.datatype is BYTES:
                 return datatypes.decode_bytes(self.data).reshape(self.shape)
             return np.frombuffer(self.data, self.datatype.numpy).reshape(self.shape)
-        if self.datatype is BYTES:
-            return _as_byte_objects(self.data).reshape(self.shape)
-        return self.data.reshape(self.shape)
+        data = _as_byte_objects(self.data) if self.datatype is BYTES else self.data
+        return data if data.shape == self.shape else data.reshape(self.shape)
+
+    def to_own_numpy(self) -> Array:
+        """The same for somebody who may write to it: a copy if anybody else has the values.
+
+        That is so if the model keeps the tensor that it has sent, and may send it once more.
+        """
+        # One reference is this tensor's, one is that of the call.
+        is_shared = sys.getrefcount(self.data) > 2
+        array = self.to_numpy()
+        return array.copy() if is_shared else array
 
     def to_bytes(self) -> bytes | memoryview:
         """The values as the binary tensor extension sends them: little endian, C order."""
@@ -109,7 +120,7 @@ class Tensor:
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         """``numpy.from_dlpack(tensor)``; BYTES and BF16 have no DLPack form in numpy."""
-        return self.to_numpy().__dlpack__(**kwargs)
+        return self.to_own_numpy().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.to_numpy().__dlpack_device__()

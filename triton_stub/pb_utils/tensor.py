@@ -187,16 +187,22 @@ class Tensor(pybind.PybindObject):
         return dlpack.capsule_of(self._memory.reshape(self._shape), self._datatype, self)
 
     def _snapshot(self) -> tuple[Datatype, tuple[int, ...], Array | bytes]:
-        """Datatype, shape and the values as they are sent; taken whenever the tensor is sent."""
-        if not self._saved:
-            self._memory = self._copy()
-            self._saved = True
-        return self._datatype, self._shape, self._copy()
+        """Datatype, shape and the values as they are sent; taken whenever the tensor is sent.
+
+        Whoever gets them must not write to them: at the first time the tensor has them, too.
+        """
+        if self._saved:
+            return self._datatype, self._shape, self._copy()
+        self._memory = self._copy()
+        self._saved = self._shared = True
+        return self._datatype, self._shape, self._memory
 
     def _copy(self) -> Array | bytes:
         memory = self._memory
         if isinstance(memory, np.ndarray):
-            memory = np.array(memory, order="C").reshape(self._shape)
+            memory = np.array(memory, order="C")
+            if memory.shape != self._shape:
+                memory = memory.reshape(self._shape)
             if memory.dtype is not self._datatype.numpy:  # equal to it, but with fields or notes
                 memory = memory.view(self._datatype.numpy)
         return memory

@@ -177,7 +177,7 @@ def from_core(tensor: core_tensor.Tensor) -> Tensor:
     if tensor.datatype is datatypes.BYTES:
         memory: Array = np.frombuffer(tensor.to_bytes(), np.uint8)
     else:
-        memory = np.ascontiguousarray(tensor.to_numpy())
+        memory = np.ascontiguousarray(tensor.to_own_numpy())
     return _of_memory(tensor.datatype, np.array(tensor.shape, np.int64), memory)  # type: ignore[arg-type]
 
 
