@@ -98,9 +98,10 @@ def from_dtype(dtype: np.dtype[Any]) -> Datatype | None:
 
     Byte strings (``S<n>``) and text (``<U<n>``) are BYTES, as in tritonclient.
     """
-    if dtype.kind in "SU":
-        return BYTES
-    return _BY_DTYPE.get(dtype.newbyteorder("="))
+    row = _BY_DTYPE.get(dtype)  # nearly always: another byte order makes a new dtype
+    if row is not None:
+        return row
+    return BYTES if dtype.kind in "SU" else _BY_DTYPE.get(dtype.newbyteorder("="))
 
 
 def from_dlpack(code: int, bits: int) -> Datatype | None:

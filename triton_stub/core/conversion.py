@@ -26,6 +26,7 @@ class Conversion:
         self.pid = os.getpid()
         self._name = spec.model_name
         self._version = spec.model_version
+        self._version_number = int(spec.model_version)
         # By default the server copies what is on a GPU (FORCE_CPU_ONLY_INPUT_TENSORS: "yes").
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         self._takes_gpu_memory = parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
@@ -56,7 +57,7 @@ class Conversion:
             ],
             validated.requested_outputs,
             model_name=self._name,
-            model_version=int(self._version),
+            model_version=self._version_number,
             request_id=request.request_id,
             correlation_id=pending.correlation_id,
             flags=pending.flags,
@@ -108,7 +109,7 @@ class Conversion:
         datatype, shape, data = tensor._snapshot()
         if name in self._reshapes:
             shape = unreshaped(shape, *self._reshapes[name], batching=self._batching)
-        return Tensor(name, datatype, shape, data, on_gpu=tensor._on_gpu)
+        return Tensor(name, datatype, shape, data, tensor._on_gpu)
 
 
 class Channel:

@@ -116,21 +116,20 @@ class ThreadExecutor:
         try:
             responses = instance.execute(requests)
         except InferenceError as error:
-            answers = [convert.failure(pending.request, error) for pending in batch]
-            return Execution(answers, infer_start, self._clock.now(), success=False)
+            failures = [convert.failure(pending.request, error) for pending in batch]
+            return Execution(failures, infer_start, self._clock.now(), success=False)
         # As the server counts: a response with an error of its own is a success.
         infer_end = self._clock.now()
-        given = [
-            None if response is None else convert.from_model(pending.request, response)
-            for pending, response in zip(batch, responses, strict=True)
-        ]
-        # A failed execute reschedules nothing.
-        again: dict[Pending, Sender] = {
-            pending: _LocalSender(request)
-            for pending, request in zip(batch, requests, strict=True)
-            if (request._release_flags or 0) & RELEASE_RESCHEDULE
-        }
-        return Execution(given, infer_start, infer_end, again)
+        answers: list[InferenceResponse | None] = []
+        again: dict[Pending, Sender] = {}
+        for pending, request, response in zip(batch, requests, responses, strict=True):
+            answers.append(
+                None if response is None else convert.from_model(pending.request, response)
+            )
+            # A failed execute reschedules nothing.
+            if (request._release_flags or 0) & RELEASE_RESCHEDULE:
+                again[pending] = _LocalSender(request)
+        return Execution(answers, infer_start, infer_end, again)
 
     def finish(self) -> None:
         """Wait for what the model has started, and tell of it."""

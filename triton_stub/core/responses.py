@@ -152,21 +152,32 @@ class Responses:
 
     def get(self, timeout: float | None) -> InferenceResponse:
         """Wait for the next response; InferenceError if none comes in time."""
-        for wait in self._waits(timeout):
-            try:
-                response = self._arrived.get(timeout=wait)
-                break
-            except queue.Empty:
-                self.check_waiting()
-        else:
-            raise self.give_up(timeout)
+        try:
+            # On a way of its own: the model waits for this thread to wait.
+            response = self._arrived.get(timeout=_first_wait(timeout))
+        except queue.Empty:
+            response = self._get_late(timeout)
         self._done = response.final
         return response
+
+    def _get_late(self, timeout: float | None) -> InferenceResponse:
+        waits = self._waits(timeout)
+        next(waits)  # is over
+        self.check_waiting()
+        for wait in waits:
+            try:
+                return self._arrived.get(timeout=wait)
+            except queue.Empty:
+                self.check_waiting()
+        raise self.give_up(timeout)
 
     def result(self, timeout: float | None = None) -> InferenceResponse:
         """Wait for the one response of a model that is not decoupled."""
         timeout = self.timeout if timeout is None else timeout
-        responses = [self.get(timeout)]
+        response = self.get(timeout)
+        if response.final:
+            return response
+        responses = [response]
         while not responses[-1].final:
             responses.append(self.get(timeout))
         return _only(responses)
@@ -231,7 +242,7 @@ class Responses:
     def _waits(self, timeout: float | None) -> Iterator[float | None]:
         """Seconds to wait, one time after the other, None for ever; collects garbage between."""
         left = math.inf if timeout is None else timeout
-        wait = min(left, UNTIL_COLLECTION)
+        wait = _first_wait(timeout)
         since = None
         while True:
             yield wait
@@ -252,6 +263,10 @@ class Responses:
             f"Raise response_timeout if the model needs longer. {self._where()}",
         )
         return InferenceError(text.rstrip(), StatusCode.UNAVAILABLE)
+
+
+def _first_wait(timeout: float | None) -> float:
+    return UNTIL_COLLECTION if timeout is None else min(timeout, UNTIL_COLLECTION)
 
 
 def _may_wait() -> None:

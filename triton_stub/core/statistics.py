@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from triton_stub.core.summaries import Summaries
 
+    # The time (``time.time_ns``), and then the arguments of ``Statistics.count``.
+    _Execution = tuple[int, Sequence[tuple[int, int]], "BatchTimes", bool, int, bool]
+
 _MANY = 64
 
 
@@ -43,7 +46,8 @@ class Duration:
     def add(self, ns: int) -> None:
         """Count once more."""
         self.count += 1
-        self.lengthen(ns)
+        self.ns += ns
+        self.us += ns // 1000
 
     def lengthen(self, ns: int) -> None:
         """Add to what is counted already."""
@@ -81,17 +85,6 @@ class _Compute:
             "compute_infer": self.compute_infer.to_dict(),
             "compute_output": self.compute_output.to_dict(),
         }
-
-
-class _Execution(NamedTuple):
-    """One call of ``execute``: when it ended, its requests, its times, and whether it succeeded."""
-
-    ended_ms: int
-    requests: Sequence[tuple[int, int]]
-    times: BatchTimes
-    success: bool
-    null_rows: int
-    lost: bool
 
 
 class Statistics:
@@ -137,9 +130,7 @@ class Statistics:
         process is gone, the requests have failed, and there was no execution (python_backend
         ``src/python_be.cc``: ``SetBatchStatistics`` comes after the answer of the process).
         """
-        self._executions.append(
-            _Execution(time.time_ns() // 1_000_000, requests, times, success, null_rows, lost)
-        )
+        self._executions.append((time.time_ns(), requests, times, success, null_rows, lost))
         if len(self._executions) > _MANY:
             with self._lock:
                 self._add_up()
@@ -215,7 +206,8 @@ class Statistics:
             self._add(self._executions.popleft())
 
     def _add(self, execution: _Execution) -> None:
-        ended_ms, requests, times, success, null_rows, lost = execution
+        ended, requests, times, success, null_rows, lost = execution
+        ended_ms = ended // 1_000_000
         rows = sum(batch_size for batch_size, _ in requests)
         if not lost:
             self._last_inference_ms = ended_ms

@@ -32,8 +32,6 @@ _BATCH_NOTE = (
 _LENGTH_SIZE = 4
 _UINT32 = 2**32
 _INT64_MAX = 2**63 - 1
-
-
 _KEPT = 1024  # kinds of requests that a model remembers
 
 
@@ -90,15 +88,17 @@ class Validator:
             self._passed[key] = _Passed.of(request, validated)
             return validated
         tensors = request.inputs
-        for index, shape, _ in passed.checks:
-            self._check_size(request, tensors[index], shape)
+        for index, shape, size in passed.checks:
+            tensor = tensors[index]
+            if type(tensor.data) is not np.ndarray or tensor.data.nbytes != size:
+                self._check_size(request, tensor, shape)
         inputs = [
-            tensors[index] if same else tensors[index].with_shape(shape)
-            for index, shape, same in passed.inputs
+            tensors[index] if shape is None else tensors[index].with_shape(shape)
+            for index, shape in passed.inputs
         ]
         if self._correlation_id is not None:
             self._correlation_id.check(request)
-        if self._has_backend:
+        if passed.has_texts and self._has_backend:
             check_last_texts(inputs)
         return ValidatedRequest(passed.batch_size, inputs, passed.requested_outputs)
 
@@ -239,7 +239,7 @@ class Validator:
     def _check_size(
         self, request: InferenceRequest, tensor: Tensor, shape: tuple[int, ...]
     ) -> None:
-        count = math.prod(shape) if shape else 0
+        count = _count(shape)
         if tensor.datatype is not BYTES:
             expected = count * tensor.datatype.itemsize
             if tensor.byte_size != expected:
@@ -273,39 +273,40 @@ class _InputRule:
         return tuple([next(wild) if dim == -1 else dim for dim in self.reshape])
 
 
-_Inputs = tuple[tuple[int, tuple[int, ...], bool], ...]
-
-
 @dataclass(frozen=True, slots=True)
 class _Passed:
     """What is known of a request that passed.
 
-    Of each input its place in the request, its shape for the model, and whether that is its own;
-    once in the order of the checks and once in that in which the model sees them.
+    ``checks`` are the place of each input in the request, its shape for the model, and the bytes
+    that an array of it has, -1 if they tell nothing; in the order of the checks. ``inputs`` are
+    the place and the shape, None if that is its own, in the order in which the model sees them.
     """
 
     batch_size: int
-    checks: _Inputs
-    inputs: _Inputs
+    checks: Sequence[tuple[int, tuple[int, ...], int]]
+    inputs: Sequence[tuple[int, tuple[int, ...] | None]]
+    has_texts: bool
     requested_outputs: frozenset[str]
 
     @classmethod
     def of(cls, request: InferenceRequest, validated: ValidatedRequest) -> _Passed:
         places = {tensor.name: index for index, tensor in enumerate(request.inputs)}
-        inputs = {
-            tensor.name: (
-                places[tensor.name],
-                tensor.shape,
-                tensor.shape == request.inputs[places[tensor.name]].shape,
-            )
-            for tensor in validated.inputs
-        }
-        return cls(
-            validated.batch_size,
-            tuple(inputs[tensor.name] for tensor in _in_order(request.inputs)),
-            tuple(inputs.values()),
-            validated.requested_outputs,
-        )
+        seen = {tensor.name: tensor for tensor in validated.inputs}
+        checks, inputs = [], []
+        for name in [tensor.name for tensor in _in_order(request.inputs)]:
+            shape, datatype = seen[name].shape, seen[name].datatype
+            size = -1 if datatype is BYTES else _count(shape) * datatype.itemsize
+            checks.append((places[name], shape, size))
+        for name, tensor in seen.items():
+            is_own = tensor.shape == request.inputs[places[name]].shape
+            inputs.append((places[name], None if is_own else tensor.shape))
+        has_texts = any(tensor.datatype is BYTES for tensor in validated.inputs)
+        outputs = validated.requested_outputs
+        return cls(validated.batch_size, checks, inputs, has_texts, outputs)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return math.prod(shape) if shape else 0
 
 
 def _in_order(tensors: Sequence[Tensor]) -> list[Tensor]:

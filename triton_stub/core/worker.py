@@ -158,15 +158,18 @@ class Worker:
         self.ready.set_result(None)
         while (batch := self._queue.next_batch(self.number)) is not None:
             self._statistics.waiting.difference_update(batch)
+            running = []
             for pending in batch:
                 pending.answer.executor = self.host
                 if pending.answer.withdrawn:
                     self._scheduler.release(pending)
-            self._running = [pending for pending in batch if not pending.answer.withdrawn]
-            if self._running:
-                self._execute(self._running)
+                else:
+                    running.append(pending)
+            if running:
+                self._running = running
+                self._execute(running)
             # The next wait may be long; do not keep the tensors alive.
-            del batch, pending
+            del batch, pending, running
             self._running = []
         with self._answered:
             self._answered.wait_for(lambda: not self._late)
@@ -217,16 +220,17 @@ class Worker:
         start = self._clock.now()
         done = self._executor.execute(batch)
         times = BatchTimes(start, done.infer_start, done.infer_end, self._clock.now())
-        # Counted before anybody is answered, so that a client that looks finds its own request.
-        self._statistics.count(
-            [(pending.batch_size, pending.enqueued) for pending in batch if not pending.is_null],
-            times,
-            success=done.success,
-            null_rows=sum(pending.batch_size for pending in batch if pending.is_null),
-            lost=done.lost,
-        )
+        counted, null_rows = [], 0
         for pending in batch:
             pending.answer.times = times
+            if pending.is_null:
+                null_rows += pending.batch_size
+            else:
+                counted.append((pending.batch_size, pending.enqueued))
+        # Counted before anybody is answered, so that a client that looks finds its own request.
+        self._statistics.count(
+            counted, times, success=done.success, null_rows=null_rows, lost=done.lost
+        )
         again: list[Pending] = []
         for pending in batch:
             sender = done.rescheduled.get(pending)

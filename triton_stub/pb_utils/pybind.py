@@ -152,6 +152,13 @@ class Signature:
             parameters.append(_Parameter(name, *parts))
         self.parameters = tuple(parameters)
         self._loads = tuple(parameter.caster.load for parameter in parameters)
+        # What is left of the values after so many that were given, if all of that has a default.
+        defaults = [parameter.default for parameter in parameters]
+        self._left = {
+            given: defaults[given:]
+            for given in range(len(parameters) + 1)
+            if _MISSING not in defaults[given:]
+        }
         self.text = ", ".join(
             f"{name or f'arg{place}'}: {caster.text}"
             + ("" if default is _MISSING else f" = {default!r}")
@@ -167,14 +174,15 @@ class Signature:
         """The value of each parameter; None if the arguments do not fit."""
         values: list[Any] = []
         # What is given by place; more than there are parameters cannot be bound.
-        for load, value in zip(self._loads, args, strict=False):
+        for load, value in zip(self._loads, args):  # noqa: B905 - it takes longer to say so
             loaded = load(value)
             if loaded is REFUSED:
                 return None
             values.append(loaded)
         given = len(args)
-        if given == len(self.parameters) and not kwargs:
-            return values
+        if not kwargs:  # nearly always
+            left = self._left.get(given)
+            return None if left is None else values + left
         # What is left, by name or by default; a name that is not used fits nothing.
         unused = len(kwargs)
         for name, caster, default in self.parameters[given:]:

@@ -44,7 +44,7 @@ class InferenceResponse(pybind.PybindObject):
     ) -> None:
         self._parameters = given = checked_parameters(parameters)
         self._parameters_text = json.dumps(given) if given else "{}"
-        if any(isinstance(value, int) and not _fits(value) for value in given.values()):
+        if given and any(isinstance(value, int) and not _fits(value) for value in given.values()):
             raise TritonModelException(
                 deviations.BIG_RESPONSE_PARAMETER.text(
                     f"a parameter of this response does not fit into 64 bits: {given}",

@@ -47,12 +47,16 @@ def checked_responses(
             f"objects. InferenceRequest(s) size is:{len(requests)}, and InferenceResponse(s) "
             f"size is:{len(returned)}\n"
         )
-    responses = [
-        None if response is None else _checked(request, response)
-        for request, response in zip(requests, returned, strict=True)
-    ]
-    made = [id(response) for response in responses if response is not None]
-    if len(set(made)) < len(made):
+    responses: list[InferenceResponse | None] = []
+    made: set[int] = set()
+    shared = False
+    for request, response in zip(requests, returned, strict=True):
+        if response is not None:
+            _check(request, response)
+            shared = shared or id(response) in made
+            made.add(id(response))
+        responses.append(response)
+    if shared:
         # Seen on the real server: outputs got lost, or the whole server died.
         raise InferenceError(
             deviations.SHARED_RESPONSE.text(
@@ -66,7 +70,7 @@ def checked_responses(
     return responses
 
 
-def _checked(request: InferenceRequest, response: Any) -> InferenceResponse:
+def _check(request: InferenceRequest, response: Any) -> None:
     if request._release_flags == RELEASE_RESCHEDULE:
         # The misspelling is the server's.
         raise InferenceError(
@@ -83,4 +87,3 @@ def _checked(request: InferenceRequest, response: Any) -> InferenceResponse:
     except TritonModelException as error:
         kind = AlreadyAnsweredError if request._sender._closed else InferenceError
         raise kind(str(error)) from error
-    return response

@@ -68,7 +68,7 @@ class Model:
         InferenceError on an error response, with the exception of the model as its cause.
         """
         request = self._request(
-            {**({} if inputs is None else by_name(inputs)), **tensors},
+            tensors if inputs is None else {**by_name(inputs), **tensors},
             requested_outputs=outputs,
             request_id=request_id,
             parameters=parameters or {},

@@ -74,7 +74,7 @@ class InferenceRequest:
 
 def by_name(inputs: Any) -> Mapping[str, Any]:
     """The same; TypeError unless these are arrays by the names of inputs."""
-    if isinstance(inputs, Mapping):
+    if isinstance(inputs, (dict, Mapping)):  # a dict is known to be one at once
         return inputs
     raise TypeError(
         'inputs: expected arrays by the names of inputs, such as {"IN": array}; got '

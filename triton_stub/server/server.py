@@ -388,8 +388,8 @@ class Server:
             raise about.not_started()
 
     def _check_live(self) -> None:
-        self._check_started()
         if not self._live:
+            self._check_started()
             raise InferenceError("the server is stopping", StatusCode.UNAVAILABLE)
 
     def _check_explicit(self) -> None:

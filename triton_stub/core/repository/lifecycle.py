@@ -76,15 +76,15 @@ class Lifecycle:
                 raise _unknown(f"'{name}' is not found")
             model = versions.get(version)
             if model is None and version == NEWEST:
-                ready = self._ready(name)
-                if not ready:
+                model = _newest(versions)
+                if model is None:
                     raise _unknown(f"'{name}' has no available versions")
-                return ready[-1]
-        if isinstance(model, ServedModel):
-            return model
         if model is None:
             raise _unknown(f"'{name}' version {version} is not found")
-        raise _unknown(f"'{name}' version {version} is not at ready state", StatusCode.UNAVAILABLE)
+        if isinstance(model, Absence):
+            text = f"'{name}' version {version} is not at ready state"
+            raise _unknown(text, StatusCode.UNAVAILABLE)
+        return model
 
     def ready(self, name: str) -> list[ServedModel]:
         """Versions of a model that serve, in ascending order; empty if there is none."""
@@ -302,6 +302,15 @@ def _updated(model: BackendModel, config: Any) -> BackendModel | LoadError:
     model.reason = ""
     model.polled = config
     return model
+
+
+def _newest(versions: Mapping[int, ServedModel | Absence]) -> ServedModel | None:
+    """The newest version that serves, if one does; asked for every request."""
+    for version in sorted(versions, reverse=True):
+        model = versions[version]
+        if not isinstance(model, Absence):
+            return model
+    return None
 
 
 def _reason(error: LoadError) -> str:
