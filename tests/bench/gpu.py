@@ -263,7 +263,7 @@ def matrix_sizes(options: argparse.Namespace, *, on_gpu: bool) -> tuple[list[int
     """Sides of the square matrices, and megabytes of the copy: beyond every cache."""
     if on_gpu:
         return [2048, 4096, 8192, 16384], 4096
-    return ([512, 1024], 128) if options.quick else ([1024, 2048, 4096], 512)
+    return ([512, 1024], 512) if options.quick else ([1024, 2048, 4096], 2048)
 
 
 def device_name(device: Any) -> str:

@@ -256,16 +256,21 @@ def profile(run: Callable[[int], object], calls: int) -> Counter[str]:
 
     A GPU's kernels are on its streams; on a CPU XLA's thunks are, summed over threads.
     """
-    spent: Counter[str] = Counter()
+    kernels: Counter[str] = Counter()
+    thunks: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             run(calls)
         for path in Path(folder).rglob("*.xplane.pb"):
             for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
                 for line in plane.lines:
-                    on_gpu = "/device:GPU" in plane.name and line.name.startswith("Stream")
-                    if on_gpu or line.name.startswith("tf_XLA"):
-                        for event in line.events:
+                    if "/device:GPU" in plane.name and line.name.startswith("Stream"):
+                        spent = kernels
+                    elif line.name.startswith("tf_XLA"):
+                        spent = thunks
+                    else:
+                        continue
+                    for event in line.events:
+                        if "ThunkExecutor" not in event.name:  # it waits for the others
                             spent[event.name] += event.duration_ns / 1e6 / calls
-    # What only waits for, or contains, the others.
-    return Counter({name: ms for name, ms in spent.items() if "ThunkExecutor" not in name})
+    return kernels or thunks

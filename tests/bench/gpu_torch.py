@@ -170,7 +170,8 @@ class TorchSide:
                 network(there)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # JAX's threads may call CUDA meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             answer = network(there)
 
         def run(calls: int) -> None:
