@@ -61,14 +61,12 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure throughput and the cost of a request, on the stub and on the real tritonserver."""
-    install(session, extras="serve,pytest,jax", groups=["test", "demo"])
-    train_digits(session)
-    variables = native(session)
-    # One of them, with options of its own: nox -s bench -- overhead.py --rounds 3
-    runs = [session.posargs] if session.posargs else [["overhead.py"], ["throughput.py"]]
-    for script, *options in runs:
-        session.run("python", f"tests/bench/{script}", *options, env=variables)
+    """Measure all that is claimed of the speed, beside its targets; --quick takes 3 minutes."""
+    install(session, extras="serve,pytest,jax", groups=["test", "demo", "bench"])
+    if "--torch" in session.posargs:  # several GB, for one more peer of the network
+        session.install("torch")
+    # Some of them, with options: nox -s bench -- overhead costs --rounds 5; --help lists them.
+    session.run("python", "tests/bench/bench.py", *session.posargs, env=native(session))
 
 
 @nox.session

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
+import json
 import multiprocessing
+import re
 import sys
 import time
 import traceback
@@ -33,13 +36,18 @@ PAGE = HERE / "RESULTS.md"
 
 # Every benchmark, in the order of the page: its module has ``run(settings)``.
 BENCHMARKS = {
+    "network": "the ResNets alone, each way of JAX beside its peers",
     "serving": "the ResNets on the real server beside a tutorial's, the loss in serving, latency",
     "start": "from a server's start until its model is ready",
     "overhead": "what a request costs beyond the model's own time",
     "costs": "importing the stub, loading a model, memory, copies of large tensors",
-    "network": "the ResNets alone, each way of JAX beside its peers",
     "endpoints": "requests a second over HTTP and gRPC, beside the real server",
 }
+
+NO_GPU = (
+    "GPU: no result is there. `python tests/bench/gpu.py --output bench-results` measures ResNet50 "
+    "on one, JAX beside PyTorch and the roofline; until then nothing is known of the speed there"
+)
 
 
 def main() -> int:
@@ -84,6 +92,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each figure; 3 unless given, 2 if quick")
     parser.add_argument("--output", type=Path, default=ROOT / "bench-results", metavar="DIR")
     parser.add_argument(
+        "--torch",
+        action="store_true",
+        help="with nox: install PyTorch before (several GB), one more of the network's peers",
+    )
+    parser.add_argument(
         "--update-results",
         action="store_true",
         help="write tests/bench/RESULTS.md from what is in the folder of results, and its plots",
@@ -91,6 +104,8 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if wrong := sorted(set(given.names) - set(BENCHMARKS)):
         parser.error(f"no benchmark is called {wrong[0]!r}; expected {', '.join(BENCHMARKS)}")
+    if given.torch and importlib.util.find_spec("torch") is None:
+        parser.error("--torch: PyTorch is not installed; `nox -s bench -- --torch` does that")
     if given.rounds is not None and given.rounds < 1:
         parser.error(f"--rounds {given.rounds}: expected 1 or more")
     return given
@@ -119,14 +134,22 @@ def write(part: Part, folder: Path) -> None:
 
 def update(folder: Path, where: dict[str, str]) -> None:
     """Write the page from all results of a folder, and the plots that it shows."""
-    parts = [Part.from_json(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    texts = [file.read_text() for file in sorted(folder.glob("*.json"))]
+    parts = [Part.from_json(text) for text in texts if "measured" in json.loads(text)]
     order = list(BENCHMARKS)
     parts.sort(key=lambda part: order.index(part.measured["benchmark"]))  # the sort is stable
     missing = [name for name in order if name not in {p.measured["benchmark"] for p in parts}]
     absent = [f"{name} ({BENCHMARKS[name]}): no result is there" for name in missing]
     for plot in (plot for part in parts for plot in part.plots):
         plots.draw(plot, PAGE.parent / "plots", ["svg"])
-    PAGE.write_text(page.page(parts, where, absent))
+    gpu = folder / "gpu.md"
+    if gpu.exists():
+        # A page of its own, from a machine of its own: here one section.
+        after = re.sub(r"(?m)^(#+ )", r"#\1", gpu.read_text())
+    else:
+        after = ""
+        absent.append(NO_GPU)
+    PAGE.write_text(page.page(parts, where, absent) + (f"\n{after}" if after else ""))
     print(f"{PAGE} is written")
 
 

@@ -20,6 +20,7 @@ def draw(plot: Plot, folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[P
     # The same figures make the same file: no random names of what is in it, no date.
     mpl.rcParams.update({"svg.hashsalt": plot.name, "svg.fonttype": "none"})
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
@@ -36,10 +37,13 @@ def draw(plot: Plot, folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[P
         axes.set_xscale("log", base=2)
     if plot.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:g}"))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
     else:
         axes.set_ylim(bottom=0)
     ticks = sorted({x for line in plot.lines for x in line.x})
-    axes.set_xticks(ticks, [f"{x:g}" for x in ticks], minor=False)
+    axes.set_xticks(ticks, [f"{x:.3g}" for x in ticks], minor=False)
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize="small")
