@@ -121,6 +121,15 @@ def encode(response: InferenceResponse, formats: OutputFormats) -> ModelInferRes
 
     InferenceError if the response is one, or if an output cannot be sent as the client wants it.
     """
+    message, raw = encode_parts(response, formats)
+    message.raw_output_contents.extend(map(bytes, raw))
+    return message
+
+
+def encode_parts(
+    response: InferenceResponse, formats: OutputFormats
+) -> tuple[ModelInferResponse, list[bytes | memoryview]]:
+    """The same, its raw outputs beside it."""
     response.raise_error()
     message = ModelInferResponse(
         id=response.request_id,
@@ -139,8 +148,7 @@ def encode(response: InferenceResponse, formats: OutputFormats) -> ModelInferRes
         entry.shape.extend(shown.shape)
         blobs.append(blob)
     _check_size(message, blobs)
-    message.raw_output_contents.extend(map(bytes, blobs))
-    return message
+    return message, blobs
 
 
 class _Parameters:

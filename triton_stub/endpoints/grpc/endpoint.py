@@ -13,6 +13,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from triton_stub.endpoints import sockets
 from triton_stub.endpoints.grpc.about import health
+from triton_stub.endpoints.grpc.blobs import LargeMessages
 from triton_stub.endpoints.grpc.codec import LARGEST_MESSAGE
 from triton_stub.endpoints.grpc.service import Service
 from triton_stub.endpoints.grpc.status import Refusals
@@ -133,7 +134,7 @@ class GrpcEndpoint:
         threads = self._threads = Threads(_MOST_CALLS)
         server = grpc.server(
             threads,
-            interceptors=(Refusals(self._log),),
+            interceptors=(Refusals(self._log), LargeMessages()),
             options=self._options.for_channels(),
         )
         compression = _COMPRESSION[self._options.infer_response_compression_level]

@@ -14,6 +14,7 @@ from tritonclient.grpc.service_pb2 import ModelInferResponse
 
 from triton_stub.core.request import InferenceResponse
 from triton_stub.endpoints.grpc import codec
+from triton_stub.endpoints.grpc.blobs import LARGE, LargeResponse
 from triton_stub.errors import InferenceError, StatusCode
 from triton_stub.pb_utils.casters import c_string
 
@@ -43,7 +44,7 @@ class Inference:
 
     def ModelInfer(  # noqa: N802 - the protocol's name
         self, request: ModelInferRequest, context: grpc.ServicerContext
-    ) -> ModelInferResponse:
+    ) -> ModelInferResponse | LargeResponse:
         """Send a request to a model, and wait for its answer."""
         tracer = self._server.tracer
         come = tracer.now()
@@ -106,7 +107,9 @@ def _when_answered(responses: Responses, action: Callable[[], None]) -> None:
     look()
 
 
-def _answer(responses: Responses, formats: codec.OutputFormats) -> ModelInferResponse:
+def _answer(
+    responses: Responses, formats: codec.OutputFormats
+) -> ModelInferResponse | LargeResponse:
     """The message of a request's only response; InferenceError if there is none, or another."""
     arrived = list(responses)
     told = [response for response in arrived if not response.bare]
@@ -115,4 +118,8 @@ def _answer(responses: Responses, formats: codec.OutputFormats) -> ModelInferRes
     if told[0].error is not None and arrived[-1] is not told[0]:
         # The server forgets the error when it hears of the end alone.
         return ModelInferResponse()
-    return codec.encode(told[0], formats)
+    message, raw = codec.encode_parts(told[0], formats)
+    if sum(map(len, raw)) >= LARGE:
+        return LargeResponse(message, raw)
+    message.raw_output_contents.extend(map(bytes, raw))
+    return message

@@ -88,7 +88,7 @@ class InputData:
         #: Views of the shared memory that was read.
         self.used: list[memoryview] = []
 
-    def of(self, entry: Any) -> bytes:
+    def of(self, entry: Any) -> bytes | memoryview:
         """Of one input, as raw bytes, whose size nobody has checked against the shape yet."""
         where = place(entry)
         if where is not None:
@@ -108,7 +108,7 @@ class InputData:
             return self._typed(entry)
         if self._next_raw < len(self._raw):
             self._next_raw += 1
-            raw: bytes = self._raw[self._next_raw - 1]
+            raw: bytes | memoryview = self._raw[self._next_raw - 1]
             return raw
         raise refused(
             f"unable to find data for input tensor '{entry.name}' for model "

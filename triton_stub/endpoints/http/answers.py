@@ -12,7 +12,7 @@ from starlette.responses import Response
 from triton_stub.endpoints.http import documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -27,6 +27,9 @@ BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 # Up to here one write of everything is cheaper than a write for each tensor.
 _JOIN_BYTES = 1 << 16
+# One write of a large tensor. What the socket does not take of it at once, Python copies (until
+# 3.12), and the next one waits for that to be gone.
+_WRITE_BYTES = 1 << 18
 
 
 class InferenceAnswer(Response):
@@ -38,8 +41,8 @@ class InferenceAnswer(Response):
         if blobs:
             headers |= {"content-type": BINARY, HEADER_LENGTH: str(len(document))}
         super().__init__(headers=headers)
-        parts = [document, *blobs]
-        self._parts = parts if size > _JOIN_BYTES else [b"".join(parts)]
+        parts = (document, *blobs)
+        self._parts = list(_slices(parts)) if size > _JOIN_BYTES else [b"".join(parts)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send it, as ASGI wants it."""
@@ -53,6 +56,14 @@ class InferenceAnswer(Response):
         last = len(self._parts) - 1
         for index, part in enumerate(self._parts):
             await send({"type": "http.response.body", "body": part, "more_body": index < last})
+
+
+def _slices(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """The same bytes in pieces of limited size, without a copy."""
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), _WRITE_BYTES):
+            yield view[start : start + _WRITE_BYTES]
 
 
 def get(request: Request, content: Callable[[], Any]) -> Response:
