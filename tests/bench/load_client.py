@@ -100,7 +100,7 @@ class Clients:
                 with self._request(server, number) as inputs:
                     self._send(lambda: server.infer(self._model, inputs, **self._waits))
             except Exception as error:  # noqa: BLE001 - it never had a request to send
-                self._errors.append(repr(error))
+                self._errors.append(f"{type(error).__name__}: {error}")
                 self._warm.release()
 
     def _send(self, ask: Callable[[], object]) -> None:
@@ -122,7 +122,7 @@ class Clients:
         try:
             ask()
         except Exception as error:  # noqa: BLE001 - counted, whatever it is
-            self._errors.append(repr(error))
+            self._errors.append(f"{type(error).__name__}: {error}")
             self._spans.append((due, time.perf_counter(), False))
             return False
         self._spans.append((due, time.perf_counter(), True))
