@@ -227,7 +227,8 @@ class Responses:
     async def _changed(self, changed: asyncio.Event) -> None:
         for wait in self._waits(self.timeout):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), wait)
+                async with asyncio.timeout(wait):  # wait_for() would make a task
+                    await changed.wait()
                 return
         raise self.give_up(self.timeout)
 
