@@ -119,7 +119,7 @@ class Run:
             self.result[part] = []
         self.torch = self.find_torch()
         if not on_gpu:
-            self.note("There is no GPU here: all figures are a CPU's, which knows no TF32.")
+            self.note("JAX has no GPU here (for one: jax[cuda13]): all figures are a CPU's.")
         self.reference = self.reference_logits()
 
     def note(self, text: str) -> None:
