@@ -535,6 +535,21 @@ def test_the_demo_prints_what_it_measured(url, digits, clients, tmp_path, capsys
     assert DRAWING["WRONG_TILE"] in colours
 
 
+def test_the_demo_waits_until_the_server_has_counted(url, digits, tmp_path, capsys, monkeypatch):
+    statistics, asked = client.Classifier.statistics, []
+
+    def late(classifier):
+        """The first two looks after the answers find what there was before them."""
+        asked.append(statistics(classifier))
+        return asked[0] if len(asked) < 4 else asked[-1]
+
+    monkeypatch.setattr(client.Classifier, "statistics", late)
+    arguments = ["--demo", "--url", url, "--model", "colours"]
+    assert client.main([*arguments, "--picture", str(tmp_path / "digits.png")]) == 0
+    assert "40 digits in " in capsys.readouterr().out
+    assert len(asked) == 4
+
+
 def test_the_demo_fails_below_the_accuracy_that_is_asked_for(url, digits, tmp_path, capsys):
     arguments = ["--demo", "--url", url, "--model", "colours", "--min-accuracy", "95.1"]
     assert client.main([*arguments, "--picture", str(tmp_path / "digits.png")]) == 1
