@@ -6,21 +6,28 @@ Source: server ``src/http_server.cc``, ``EVBufferToJson``, ``EVBufferToRawInput`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from triton_stub.endpoints.http.upload import BEGIN
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
     from starlette.requests import Request
 
-    from triton_stub.endpoints.http.upload import Begin
+    from triton_stub.endpoints.http.upload import Upload
+
+    #: Gets a request's scope, and how large its body may be at most.
+    Begin = Callable[[MutableMapping[str, Any], int], Upload | None]
 
 #: How many bytes of JSON, of a raw input, or of what a compressed body holds a request may have.
 MAX_INPUT_SIZE = 1 << 26
 _INT32 = 2**31
 #: How large a request to a model may be that has binary tensors: the server counts with 32 bits.
 LARGEST = _INT32 - 1
+#: In the state of a request: how an upload of its body is begun. None comes back if the body is
+#: small, of unknown size, larger than it may be, or there already.
+BEGIN_UPLOAD = "triton_stub.begin_upload"
 _ADVICE = "Use --http-max-input-size to increase the limit."
 
 
@@ -49,7 +56,7 @@ async def read_tensors(request: Request) -> bytes | memoryview:
 
 async def _read(request: Request, limit: int) -> tuple[bytes | memoryview, int]:
     """The body, empty if it is larger than the limit; and how large it is."""
-    begin: Begin | None = request.scope.get("state", {}).get(BEGIN)
+    begin: Begin | None = request.scope.get("state", {}).get(BEGIN_UPLOAD)
     upload = None if begin is None else begin(request.scope, limit)
     parts: list[bytes] = []
     size = 0

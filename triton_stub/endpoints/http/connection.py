@@ -10,8 +10,9 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from triton_stub.endpoints.headers import AS_SENT
-from triton_stub.endpoints.http import upload
+from triton_stub.endpoints.http.bodies import BEGIN_UPLOAD
 from triton_stub.endpoints.http.departure import DEPARTURE, Departure
+from triton_stub.endpoints.http.outbox import Outbox
 from triton_stub.endpoints.http.upload import Upload
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     (deviations.PIPELINED), and to HEAD (deviations.ANSWER_TO_HEAD).
 
     Large bodies do not go through the parser, which would copy them, and so would uvicorn, twice:
-    whoever wants one says so (``upload.BEGIN``), and the rest of it is read to where it stays.
+    whoever wants one says so (``BEGIN_UPLOAD``), and the rest of it is read to where it stays.
     """
 
     server_state: Visitors
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio."""
-        super().connection_made(transport)
+        super().connection_made(Outbox(transport))
         self.access_log = False  # the logger is that of any uvicorn in this process
         self._departure = Departure(self._hang_up)
         self._deaf = False
@@ -104,7 +105,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         super().on_message_begin()
         self.scope["state"][DEPARTURE] = self._departure
         self.scope["state"][AS_SENT] = self._headers_as_sent = []
-        self.scope["state"][upload.BEGIN] = self._begin_upload
+        self.scope["state"][BEGIN_UPLOAD] = self._begin_upload
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser."""
@@ -151,7 +152,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.transport.close()
 
     def _begin_upload(self, scope: MutableMapping[str, Any], limit: int) -> Upload | None:
-        """See ``upload.BEGIN``. Called between two reads, before anybody has taken of the body."""
+        """See ``BEGIN_UPLOAD``; called between two reads, before anybody has taken of the body."""
         cycle = self.cycle
         sizes = [value for name, value in self.headers if name == b"content-length"]
         if cycle.scope is not scope or not cycle.more_body or len(sizes) != 1:

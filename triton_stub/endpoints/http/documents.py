@@ -53,6 +53,7 @@ class _MembersDecoder(_Decoder):
 # Native: integers beyond 64 bits become floats, and floats are rounded as the server rounds them.
 _NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
 _decode: Callable[[bytes], Any] = _Decoder(number_mode=_NUMBERS)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _decode_members: Callable[[bytes], Any] = _MembersDecoder(number_mode=_NUMBERS)
 
 
@@ -114,7 +115,7 @@ def dump(value: Any) -> bytes:
 
     Bytes that are no UTF-8 are in ``value`` as surrogate escapes, and leave as they were.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _encode(value)
     return text.encode(errors="surrogateescape")
 
 

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
-
-    #: Gets a request's scope, and how large its body may be at most.
-    Begin = Callable[[MutableMapping[str, Any], int], "Upload | None"]
-
-#: In the state of a request: how its upload is begun. None comes back if its body is small, of
-#: unknown size, larger than it may be, or there already.
-BEGIN = "triton_stub.begin_upload"
 
 
 class Upload:
