@@ -20,9 +20,8 @@ Cell = tuple[str, str, int, str]  # protocol, model, clients, engine
 
 
 def run(settings: Settings) -> Part:
-    protocols = settings.pick(("http", "grpc"), ("http",))
-    crowds = settings.pick((1, 4, 16), (1, 16))
-    seconds = settings.pick(2.0, 1.0)
+    crowds = settings.pick({"http": (1, 4, 16), "grpc": (1, 16)}, {"http": (1, 16)})
+    seconds = settings.pick(1.5, 0.6)
     with (
         tempfile.TemporaryDirectory() as folder,
         Generator() as generator,
@@ -31,9 +30,9 @@ def run(settings: Settings) -> Part:
             write_echo(Path(folder), name, dims)
         with NativeEngine(folder) as native, StubEngine(folder) as stub:
             ways = {}
-            for protocol in protocols:
+            for protocol in crowds:
                 for model in MODELS:
-                    for clients in crowds:
+                    for clients in crowds[protocol]:
                         for engine in (stub, native):
                             url = getattr(engine, f"{protocol}_url")
                             load = Load(url, model, clients, seconds, protocol)
@@ -90,7 +89,11 @@ def run(settings: Settings) -> Part:
         },
         rows=rows,
         targets=targets,
-        plots=[plot(rates, protocol, model, crowds) for protocol in protocols for model in MODELS],
+        plots=[
+            plot(rates, protocol, model, clients)
+            for protocol, clients in crowds.items()
+            for model in MODELS
+        ],
         absent=settings.pick([], ["gRPC, and 4 clients: only in a full run"]),
     )
 

@@ -40,7 +40,7 @@ Measured = Mapping[Any, list[Figures]]
 def run(settings: Settings) -> list[Part]:
     architectures = settings.pick(("resnet18", "resnet50"), ("resnet18",))
     crowds = settings.pick((1, 4, MOST), (1, MOST))
-    seconds = settings.pick(5.0, 3.0)
+    seconds = settings.pick(4.0, 2.0)
     environment = NativeEnvironment.find()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
