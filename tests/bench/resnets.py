@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
+
+from triton_stub import config as model_config
 
 HERE = Path(__file__).parent
 OURS = HERE.parent.parent / "model_repository/resnet50"
@@ -22,24 +23,23 @@ def tutorial(repository: Path, architecture: str) -> str:
     return name
 
 
-def ours(repository: Path, architecture: str, **parameters: str) -> str:
+def ours(repository: Path, architecture: str, suffix: str = "", **parameters: str) -> str:
     """This project's model as it is, but for architecture, weights and what is given; its name."""
-    folder = shutil.copytree(OURS, repository / architecture)
+    name = f"{architecture}_{suffix}" if suffix else architecture
+    folder = shutil.copytree(OURS, repository / name)
     config = folder / "config.pbtxt"
-    change(config, r'(?m)^name: ".*"', f'name: "{architecture}"')
+    change(config, r'(?m)^name: ".*"', f'name: "{name}"')
     wanted = {"architecture": architecture, "weights": "random", **parameters}
     for key, value in wanted.items():
         pattern = rf'(key: "{key}"\s+value \{{ string_value: )"[^"]*"'
         change(config, pattern, rf'\g<1>"{value}"')
-    return architecture
+    return name
 
 
-def make(repository: Path, architectures: Iterable[str]) -> Path:
-    """Both models of each architecture."""
-    for architecture in architectures:
-        tutorial(repository, architecture)
-        ours(repository, architecture)
-    return repository
+def default(parameter: str) -> str:
+    """What this project's model has for a parameter."""
+    config = model_config.parse((OURS / "config.pbtxt").read_text())
+    return config.parameters[parameter].string_value
 
 
 def change(file: Path, pattern: str, replacement: str) -> None:

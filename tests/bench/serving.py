@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ GAINS = {
 }  # fmt: skip
 KEPT = 0.9  # of the images a second without a server
 TITLES = {"resnet18": "ResNet18", "resnet50": "ResNet50"}
+FULL_ONLY = "Only in a full run."
+OTHER = {"xla": "openvino", "openvino": "xla"}
 
 Cell = tuple[str, str, int]  # whose model, architecture, clients
-Measured = Mapping[Any, list[Figures]]
+Measured = Mapping[Cell, list[Figures]]
 
 
 def run(settings: Settings) -> list[Part]:
@@ -42,49 +45,63 @@ def run(settings: Settings) -> list[Part]:
     crowds = settings.pick((1, 4, MOST), (1, MOST))
     seconds = settings.pick(4.0, 2.0)
     environment = NativeEnvironment.find()
+    default = resnets.default("cpu_engine")
+    owners = {
+        "tutorial": "the tutorial's",
+        "ours": f"ours (cpu_engine {default})",
+        "other": f"ours, cpu_engine {OTHER[default]}",
+        "stub": "ours, on the stub",
+    }
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        resnets.make(folder, architectures)
+        models: dict[tuple[str, str], str] = {}
+        for architecture in architectures:
+            models["tutorial", architecture] = resnets.tutorial(folder, architecture)
+            models["ours", architecture] = resnets.ours(folder, architecture)
+            models["other", architecture] = resnets.ours(
+                folder, architecture, "other", cpu_engine=OTHER[default]
+            )
         native = stack.enter_context(NativeEngine(folder, environment=environment))
         generator = stack.enter_context(Generator())
         served: dict[str, Counter[int]] = {}
-        ways: dict[Any, Callable[[], Figures]] = {}
-        for architecture in architectures:
+        ways: dict[Cell, Callable[[], Figures]] = {}
+        for (owner, architecture), model in models.items():
             for clients in crowds:
-                for owner, model in (
-                    ("tutorial", f"tutorial_{architecture}"), ("ours", architecture),
-                ):  # fmt: skip
-                    load = Load(native.http_url, model, clients, seconds)
-                    ways[owner, architecture, clients] = lambda load=load: cell(
-                        generator, native, load, served
-                    )
-            direct = Direct(
-                environment.path / "bin/python", native_variables(environment),
-                folder / architecture / "1", native.config(architecture),
-            )  # fmt: skip
-            stack.callback(direct.close)
-            ways["direct", architecture, MOST] = lambda direct=direct, architecture=architecture: {
-                "Inferences/Second": direct.run(served[architecture], seconds)
-            }
-        if not settings.quick:
-            stub = stack.enter_context(StubEngine(folder, models=["resnet18"]))
-            for clients in crowds:
-                load = Load(stub.http_url, "resnet18", clients, seconds)
-                ways["stub", "resnet18", clients] = lambda load=load: cell(
-                    generator, stub, load, Counter()
+                load = Load(native.http_url, model, clients, seconds)
+                ways[owner, architecture, clients] = partial(cell, generator, native, load, served)
+            if owner in settings.pick(("ours", "other"), ("ours",)):
+                direct = Direct(
+                    environment.path / "bin/python", native_variables(environment),
+                    folder / model / "1", native.config(model),
+                )  # fmt: skip
+                stack.callback(direct.close)
+                ways[f"{owner} directly", architecture, MOST] = partial(
+                    called, direct, model, served, seconds
                 )
+        if not settings.quick:
+            model = models["ours", "resnet18"]
+            stub = stack.enter_context(StubEngine(folder, models=[model]))
+            for clients in crowds:
+                load = Load(stub.http_url, model, clients, seconds)
+                ways["stub", "resnet18", clients] = partial(cell, generator, stub, load, {})
         measured = interleaved(ways, settings.rounds)
-        instances = {
-            name: sum(group["count"] for group in native.config(name)["instance_group"])
-            for name in architectures
-        }
+        instances = sum(
+            group["count"] for group in native.config(models["ours", "resnet18"])["instance_group"]
+        )
         capacity = rate(measured, ("ours", "resnet18", MOST)).median
-        offered = latency.measure(generator, native.http_url, "resnet18", capacity, settings)
+        offered = latency.measure(
+            generator, native.http_url, models["ours", "resnet18"], capacity, settings
+        )
     return [
-        gains(measured, architectures, crowds, seconds, settings),
-        loss(measured, architectures, instances),
+        gains(measured, owners, crowds, seconds, settings),
+        loss(measured, owners, instances),
         latency.part(offered, capacity),
     ]
+
+
+def called(direct: Direct, model: str, served: Any, seconds: float) -> Figures:
+    """Images a second with batches of the sizes that were last served."""
+    return {"Inferences/Second": direct.run(served[model], seconds)}
 
 
 def cell(generator: Generator, engine: Engine, load: Load, served: Any) -> Figures:
@@ -113,98 +130,126 @@ def rate(measured: Measured, cell: Cell, name: str = "Inferences/Second") -> Spr
 
 def gains(
     measured: Measured,
-    architectures: Sequence[str],
+    owners: Mapping[str, str],
     crowds: Sequence[int],
     seconds: float,
     settings: Settings,
 ) -> Part:
-    """Ours beside the tutorial's."""
-    rows, targets, lines = [], [], []
-    for architecture in architectures:
-        title = TITLES[architecture]
-        for clients in crowds:
-            slow, fast = (rate(measured, (o, architecture, clients)) for o in ("tutorial", "ours"))
-            stub = ("stub", architecture, clients)
-            rows.append({
-                "network": title, "clients": clients, "tutorial": slow, "ours": fast,
-                "gain": fast.over(slow),
-                "p50": rate(measured, ("ours", architecture, clients), "p50 latency").times(1e-3),
-                "batch": rate(measured, ("ours", architecture, clients), "mean batch"),
-                "stub": rate(measured, stub) if stub in measured else None,
-            })  # fmt: skip
-        for owner in ("ours", "tutorial"):
-            figures = [rate(measured, (owner, architecture, clients)) for clients in crowds]
-            lines.append(Line(f"{title}, {owner}", crowds, figures))
-    for (architecture, clients), times in GAINS.items():
-        name = f"{TITLES[architecture]}, {clients} client{'s' if clients > 1 else ''}: the gain"
-        gain, why = None, "Only in a full run."
-        if architecture in architectures:
-            slow, fast = (rate(measured, (o, architecture, clients)) for o in ("tutorial", "ours"))
-            gain, why = fast.over(slow), ""
-        targets.append(Target(name, gain, at_least=times, unit=TIMES, why=why))
+    """Everybody's images a second beside the tutorial's."""
+    rows, lines = [], []
+    for owner, label in owners.items():
+        for architecture, title in TITLES.items():
+            cells = [(owner, architecture, clients) for clients in crowds]
+            if cells[0] not in measured:
+                continue
+            lines.append(Line(f"{title}, {label}", crowds, [rate(measured, c) for c in cells]))
+            rows += [
+                {
+                    "network": title,
+                    "owner": label,
+                    "clients": each[2],
+                    "rate": rate(measured, each),
+                    "gain": gain(measured, each),
+                    "p50": rate(measured, each, "p50 latency").times(1e-3),
+                    "p99": rate(measured, each, "p99 latency").times(1e-3),
+                    "batch": rate(measured, each, "mean batch"),
+                }
+                for each in cells
+            ]
+    rows.sort(key=lambda row: (row["network"], row["clients"]))  # the sort is stable
+    targets = []
+    for owner in ("ours", "other"):
+        for (architecture, clients), times in GAINS.items():
+            crowd = f"{clients} client{'s' if clients > 1 else ''}"
+            targets.append(
+                Target(
+                    f"{TITLES[architecture]}, {crowd}, {owners[owner]}: beside the tutorial's",
+                    gain(measured, (owner, architecture, clients)),
+                    at_least=times,
+                    unit=TIMES,
+                    why="" if (owner, architecture, clients) in measured else FULL_ONLY,
+                )
+            )
     return Part(
         name="serving",
         title="Served: a tutorial's model.py and this repository's",
         description=(
             "Images a second from the real tritonserver over HTTP, 224 by 224 by 3 float32, one "
             "image a request, random weights. The tutorial's makes the parameters in every "
-            "request, compiles nothing ahead, and serves one request at a time; this repository's "
-            f"is as its config.pbtxt has it. Closed loop, {seconds:g} s each. The last column is "
-            "this repository's on the stub, with the newer JAX of its environment."
+            "request, compiles nothing ahead, and serves one request at a time; ours is as its "
+            f"config.pbtxt has it but for what is told. Closed loop, {seconds:g} s each. The stub "
+            "has the newer JAX of its own environment."
         ),
         columns={
             "network": "network",
             "clients": "Concurrency",
-            "tutorial": "tutorial, Inferences/Second",
-            "ours": "ours, Inferences/Second",
-            "gain": "gain",
-            "p50": "ours, p50 latency, ms",
+            "owner": "model",
+            "rate": "Inferences/Second",
+            "gain": "beside the tutorial's",
+            "p50": "p50 latency, ms",
+            "p99": "p99 latency, ms",
             "batch": "mean batch",
-            "stub": "ours on the stub, Inferences/Second",
         },
         rows=rows,
         targets=targets,
         plots=[
             Plot(
-                name="serving",
-                title="Images a second from the real tritonserver",
+                name=f"serving-{architecture}",
+                title=f"{title}: images a second from the real tritonserver",
                 x_label="clients",
                 y_label="images a second",
-                lines=lines,
+                lines=[line for line in lines if line.label.startswith(title)],
                 log_x=True,
                 log_y=True,
             )
+            for architecture, title in TITLES.items()
+            if ("ours", architecture, MOST) in measured
         ],
         absent=settings.pick([], ["ResNet50, 4 clients, the stub: only in a full run"]),
     )
 
 
-def loss(measured: Measured, architectures: Sequence[str], instances: Mapping[str, int]) -> Part:
+def gain(measured: Measured, each: Cell) -> Spread | None:
+    """Times the tutorial's images a second; None if it was not measured."""
+    _, architecture, clients = each
+    if each not in measured:
+        return None
+    return rate(measured, each).over(rate(measured, ("tutorial", architecture, clients)))
+
+
+def loss(measured: Measured, owners: Mapping[str, str], instances: int) -> Part:
     """Served beside the same batches without a server."""
     rows, targets = [], []
-    for architecture, title in TITLES.items():
-        name = f"{title}, {MOST} clients: served beside called directly"
-        if architecture not in architectures:
-            why = "Only in a full run."
-            targets.append(Target(name, None, at_least=KEPT, unit=TIMES, why=why))
-            continue
-        served, direct = (rate(measured, (o, architecture, MOST)) for o in ("ours", "direct"))
-        rows.append({
-            "network": title, "instances": instances[architecture], "served": served,
-            "direct": direct, "kept": served.over(direct),
-        })  # fmt: skip
-        targets.append(Target(name, served.over(direct), at_least=KEPT, unit=TIMES))
+    for owner in ("ours", "other"):
+        for architecture, title in TITLES.items():
+            kept, why = None, FULL_ONLY
+            alone = (f"{owner} directly", architecture, MOST)
+            if alone in measured:
+                served, direct = rate(measured, (owner, architecture, MOST)), rate(measured, alone)
+                kept, why = served.over(direct), ""
+                rows.append(
+                    {
+                        "network": title,
+                        "owner": owners[owner],
+                        "served": served,
+                        "direct": direct,
+                        "kept": kept,
+                    }
+                )
+            name = f"{title}, {MOST} clients, {owners[owner]}: served beside called directly"
+            targets.append(Target(name, kept, at_least=KEPT, unit=TIMES, why=why))
     return Part(
         name="loss",
         title="What serving loses",
         description=(
             f"Images a second through the server with {MOST} clients, beside the model's own "
-            "classify called without one: in as many processes as it has instances, with the same "
-            "packages, and with batches of the sizes that the server had just made."
+            "classify called without one: in as many processes as the model has instances "
+            f"({instances}), with the same packages, and with batches of the sizes that the server "
+            "had just made."
         ),
         columns={
             "network": "network",
-            "instances": "instances",
+            "owner": "model",
             "served": "served, images/s",
             "direct": "called directly, images/s",
             "kept": "served / direct",
