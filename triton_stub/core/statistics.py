@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -111,7 +111,7 @@ class Statistics:
         self._cache_hit = Duration()
         self._cache_miss = Duration()
         self._reasons = dict.fromkeys(FailureReason, 0)
-        self._by_batch_size: dict[int, _Compute] = {}
+        self._by_batch_size: defaultdict[int, _Compute] = defaultdict(_Compute)
 
     def count(
         self,
@@ -191,7 +191,7 @@ class Statistics:
             self._success.add(end - enqueued)
             self._queue.add(start - enqueued)
             self._compute.add(times)
-            self._by_batch_size.setdefault(rows, _Compute()).add(times)
+            self._by_batch_size[rows].add(times)
             if self.summaries is not None:
                 ended_ms = self._last_inference_ms
                 self.summaries.executed(end - enqueued, start - enqueued, times, ended_ms)
@@ -212,7 +212,7 @@ class Statistics:
         if not lost:
             self._last_inference_ms = ended_ms
             self._execution_count += 1
-            self._by_batch_size.setdefault(rows + null_rows, _Compute()).add(times)
+            self._by_batch_size[rows + null_rows].add(times)
         for _, enqueued in requests:
             if not success:
                 self._count_failure(times.end - enqueued, FailureReason.BACKEND)

@@ -71,7 +71,7 @@ class Model:
             tensors if inputs is None else {**by_name(inputs), **tensors},
             requested_outputs=outputs,
             request_id=request_id,
-            parameters=parameters or {},
+            parameters=parameters,
             correlation_id=correlation_id,
             flags=flags,
             priority=priority,
@@ -224,16 +224,22 @@ class Model:
     def _find(self) -> ServedModel:
         return self._server.find(self.name, self.version)
 
-    def _request(self, inputs: Mapping[str, Any], **fields: Any) -> core_request.InferenceRequest:
-        if given := fields.get("parameters"):
-            fields["parameters"] = {name: own_parameter(name, given[name]) for name in given}
-        if named := fields.get("correlation_id"):
-            fields["correlation_id"] = own_correlation_id(named)
-        if request_id := fields.get("request_id"):
-            fields["request_id"] = c_string(request_id)
+    def _request(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        request_id: str = "",
+        parameters: Mapping[str, Parameter] | None = None,
+        correlation_id: int | str = 0,
+        **fields: Any,
+    ) -> core_request.InferenceRequest:
+        given = parameters or {}
         return core_request.InferenceRequest(
             model_name=self.name,
             model_version=self.version,
+            parameters={name: own_parameter(name, given[name]) for name in given},
+            correlation_id=correlation_id and own_correlation_id(correlation_id),
+            request_id=request_id and c_string(request_id),
             inputs=[Tensor.from_numpy(name, array) for name, array in by_name(inputs).items()],
             **fields,
         )
