@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from triton_stub import deviations
 from triton_stub.core import garbage
+from triton_stub.core.mailbox import Mailbox
 from triton_stub.errors import InferenceError, StatusCode
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Responses:
     )
 
     def __init__(self, timeout: float | None = None, where: Callable[[], str] = lambda: "") -> None:
-        self._arrived: queue.SimpleQueue[InferenceResponse] = queue.SimpleQueue()
+        self._arrived: Mailbox[InferenceResponse] = Mailbox()
         #: How many seconds to wait for any response; None for ever.
         self.timeout = timeout
         self._where = where

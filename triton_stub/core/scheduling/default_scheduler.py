@@ -5,11 +5,11 @@ Source: core ``src/dynamic_batch_scheduler.cc``, which hands such requests on wi
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
+from triton_stub.core.mailbox import Mailbox
 from triton_stub.core.scheduling.scheduler import OnceScheduler
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ class DefaultScheduler(OnceScheduler):
         super().__init__(policy)
         # What no instance is idle for, and who is; one of the two is empty. None is the end.
         self._waiting: deque[list[Pending]] = deque()
-        self._idle: deque[queue.SimpleQueue[list[Pending] | None]] = deque()
-        self._own: dict[int, queue.SimpleQueue[list[Pending] | None]]
-        self._own = defaultdict(queue.SimpleQueue)
+        self._idle: deque[Mailbox[list[Pending] | None]] = deque()
+        self._own: defaultdict[int, Mailbox[list[Pending] | None]] = defaultdict(Mailbox)
         self._removed: set[int] = set()
         self._collected: list[list[Pending]] = []
         self._closing = threading.Lock()
@@ -42,11 +41,15 @@ class DefaultScheduler(OnceScheduler):
         """Queue one request; InferenceError after ``close``."""
         with self._closing:
             self._refuse_if_closed(pending)
-            if self._held is None:
-                self._give([pending])
-            else:
+            if self._held is not None:
                 self._collected.append([pending])
                 self._note_queued()
+                return
+            idle = self._idle.popleft() if self._idle else None
+            if idle is None:
+                self._waiting.append([pending])
+        if idle is not None:  # without the lock: it runs at once
+            idle.put([pending])
 
     def put_batch(self, batch: Sequence[Pending]) -> None:
         """The same; InferenceError if there is more than one."""

@@ -1,0 +1,81 @@
+"""What one thread waits for and another rings."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LONGEST = 1e9  # milliseconds that poll can be told
+
+
+class Bell:
+    """Wakes the one thread that waits for it; a ring is kept until somebody waits.
+
+    Whoever rings lets go of the interpreter meanwhile. A lock's ``release`` does not: the thread
+    that it wakes finds the interpreter taken and sleeps again, which takes longer than all else
+    that a small request costs.
+    """
+
+    __slots__ = ("_descriptor", "_poll", "pid")
+
+    def __init__(self) -> None:
+        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+        #: The process that it belongs to; one that is forked from it has a ring in common with it.
+        self.pid = os.getpid()
+
+    def ring(self) -> None:
+        """Wake who waits, or who waits next."""
+        os.eventfd_write(self._descriptor, 1)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, for so many seconds at most; True if it was rung."""
+        if timeout is not None and not self._poll.poll(min(timeout * 1000, _LONGEST)):
+            return False
+        os.eventfd_read(self._descriptor)
+        return True
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self._descriptor)  # of this very name: at the end there may be no module any more
+
+
+class LockBell:
+    """The same where there is no ``eventfd``."""
+
+    __slots__ = ("_lock", "pid")
+
+    def __init__(self) -> None:
+        self._lock = threading.Semaphore(0)
+        self.pid = os.getpid()
+
+    def ring(self) -> None:
+        """Wake who waits, or who waits next."""
+        self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, for so many seconds at most; True if it was rung."""
+        return self._lock.acquire(
+            timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX / 2)
+        )
+
+
+class _Own(threading.local):
+    bell: Bell | LockBell | None = None
+
+
+_own = _Own()
+_new_bell = Bell if hasattr(os, "eventfd") else LockBell
+
+
+def own_bell() -> Bell | LockBell:
+    """That of this thread."""
+    bell = _own.bell
+    if bell is None or bell.pid != os.getpid():
+        bell = _own.bell = _new_bell()
+    return bell
