@@ -1,0 +1,135 @@
+"""Each benchmark runs, with the stub where the real server would be, and says what it found."""
+
+from pathlib import Path
+
+import pytest
+
+from triton_stub.engines.stub import StubEngine
+
+BENCH = Path(__file__).parents[1] / "bench"
+
+
+class Other(StubEngine):
+    """Where the real server would be."""
+
+    name = "native"
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    from parts import Settings
+
+    return Settings(quick=True, rounds=1)
+
+
+def test_what_a_request_costs(settings, monkeypatch):
+    import overhead
+
+    monkeypatch.setattr(overhead, "NativeEngine", Other)
+    part = overhead.run(settings)
+    ways = [row["way"] for row in part.rows]
+    assert ways[:2] == [overhead.FLOOR, overhead.IN_PROCESS]
+    assert ways[-4:] == ["stub, HTTP", "stub, gRPC", "native, HTTP", "native, gRPC"]
+    assert all(row["p10"] <= row["p90"] <= row["p99"] for row in part.rows)
+    (target,) = part.targets
+    assert target.figure == part.rows[1]["median"]
+    assert (target.at_most, target.unit) == (20, "µs")
+
+
+def test_requests_a_second(settings, monkeypatch):
+    import endpoints
+
+    monkeypatch.setattr(endpoints, "NativeEngine", Other)
+    part = endpoints.run(settings)
+    assert [(row["tensor"], row["clients"]) for row in part.rows] == [
+        ("602 KB", 1), ("602 KB", 16), ("16 bytes", 1), ("16 bytes", 16),
+    ]  # fmt: skip
+    for row, target in zip(part.rows, part.targets, strict=True):
+        assert target.figure == row["share"] == row["stub"].over(row["native"])
+        assert target.at_least == 0.4
+    assert [line.label for plot in part.plots for line in plot.lines] == ["stub", "native"] * 2
+    assert part.plots[0].lines[1].y == [row["native"] for row in part.rows[:2]]
+
+
+def test_costs(settings):
+    import costs
+
+    start, memory, copies = costs.run(settings)
+    imports, again = start.targets[0], start.targets[-1]
+    assert (imports.at_most, again.at_most) == (60, 15)
+    assert [target.figure for target in start.targets] == [
+        start.rows[number]["ms"] for number in (1, 3, 4)
+    ]
+    held = [row["MiB"].median for row in memory.rows]
+    assert held == sorted(held)
+    assert copies.targets[0].figure.median == copies.rows[1]["copies"].median / 2
+
+
+def test_copies_are_counted(settings, monkeypatch):
+    import costs
+    import numpy as np
+
+    monkeypatch.setattr(costs, "LARGE", 2**20)
+    tensor = np.ones(2**20, np.uint8)
+    assert [
+        costs.buffers(what)
+        for what in (lambda: None, tensor.copy, lambda: (tensor.copy(), tensor.copy()))
+    ] == [0, 1, 2]
+
+
+def figures(rate):
+    return {
+        "Inferences/Second": rate, "p50 latency": 2000.0, "p99 latency": 3000.0, "mean batch": 1.5,
+    }  # fmt: skip
+
+
+def test_gains(settings):
+    import serving
+    from parts import Spread
+
+    rates = {
+        ("tutorial", 1): (5, 4), ("tutorial", 16): (5, 5), ("ours", 1): (60, 44),
+        ("ours", 16): (60, 60), ("other", 1): (40, 40), ("other", 16): (90, 90),
+    }  # fmt: skip
+    measured = {
+        (owner, "resnet18", clients): [figures(rate) for rate in each]
+        for (owner, clients), each in rates.items()
+    }
+    measured["ours directly", "resnet18", 16] = [{"Inferences/Second": rate} for rate in (64, 80)]
+    owners = {"tutorial": "theirs", "ours": "ours", "other": "the other", "stub": "stub"}
+    part = serving.gains(measured, owners, (1, 16), 1.0, settings)
+    assert [(row["clients"], row["owner"], row["gain"].median) for row in part.rows] == [
+        (1, "theirs", 1), (1, "ours", 11.5), (1, "the other", 9),
+        (16, "theirs", 1), (16, "ours", 12), (16, "the other", 18),
+    ]  # fmt: skip
+    assert part.rows[1]["gain"] == Spread.of([12, 11])
+    assert part.rows[1]["p50"].median == 2
+    verdicts = {target.name: target.verdict for target in part.targets}
+    assert list(verdicts.values()) == [
+        "met", "missed", *["not measured"] * 2, "missed", "met", *["not measured"] * 2,
+    ]  # fmt: skip
+    assert verdicts["ResNet18, 16 clients, ours: beside the tutorial's"] == "missed"
+    assert [plot.name for plot in part.plots] == ["serving-resnet18"]
+
+    part = serving.loss(measured, owners, 2)
+    assert [row["kept"] for row in part.rows] == [Spread.of([60 / 64, 60 / 80])]
+    assert [target.verdict for target in part.targets] == ["missed", *["not measured"] * 3]
+    assert "(2)" in part.description
+
+
+def test_latency_over_load(settings, tmp_path):
+    import latency
+    from echo import write_echo
+    from load import Generator
+
+    write_echo(tmp_path, "echo", [4])
+    with StubEngine(tmp_path) as engine, Generator(1) as generator:
+        offered = latency.measure(generator, engine.http_url, "echo", 50.0, settings)
+    part = latency.part(offered, 50.0)
+    assert [row["part"] for row in part.rows] == ["50%", "80%"]
+    assert [row["Request Rate"].median for row in part.rows] == [25, 40]
+    (plot,) = part.plots
+    assert [line.label for line in plot.lines] == [f"p{q} latency" for q in (50, 90, 95, 99)]
+    assert plot.lines[0].x == [25, 40]
+    assert plot.lines[3].y == [row["p99 latency"] for row in part.rows]
