@@ -44,7 +44,9 @@ def conformance(session: nox.Session) -> None:
     """Run the same tests on the stub and on the real tritonserver (Linux x86_64)."""
     install(session, extras="serve,pytest,jax", groups=["test", "demo"])
     train_digits(session)
-    session.run("pytest", "tests/conformance", *session.posargs, env=native(session))
+    # A server is waited for most of the time: two at once take little more than half as long.
+    workers = ("-n2", "--dist=loadfile")
+    session.run("pytest", "tests/conformance", *workers, *session.posargs, env=native(session))
 
 
 @nox.session

@@ -53,9 +53,16 @@ class Lives:
 
         self._patch.setattr(NativeEngine, "__init__", started)
 
-    def pytest_sessionfinish(self) -> None:
-        """Watch no longer."""
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Watch no longer; a worker of pytest-xdist tells of the deaths that it has seen."""
         self._patch.undo()
+        if (output := getattr(session.config, "workeroutput", None)) is not None:
+            output["deaths"] = self._deaths
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a worker tells."""
+        self._deaths += getattr(node, "workeroutput", {}).get("deaths", [])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:

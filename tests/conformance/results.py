@@ -1,12 +1,14 @@
 """Sums up what a run of the whole suite has shown, and holds ``RESULTS.md`` against it.
 
 A pytest plugin. A test is a case if it asks both engines, or is marked as a deviation or as newer
-than the real server. A test that is marked with a rule must be a case.
+than the real server. A test that is marked with a rule must be a case. With pytest-xdist each
+worker tells what its files have shown, and the process that started them puts it together.
 """
 
 from __future__ import annotations
 
 import functools
+import pickle
 import re
 import tomllib
 from collections import Counter, defaultdict
@@ -51,6 +53,8 @@ class Results:
         self._cases: dict[str, Case] = {}
         self._surface: list[Surface] = []
         self._examples = 0
+        # Files of which tests were run, also by workers.
+        self._seen: set[str] = set()
         # Which engines were started: how often, and by which fixtures.
         self._starts: Counter[str] = Counter()
         self._by_fixture: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
@@ -108,6 +112,14 @@ class Results:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the page, or compare it; a run that shows less than it must is a failed one."""
+        self._seen |= {item.path.name for item in _own(session.items)}
+        if (output := getattr(session.config, "workeroutput", None)) is not None:
+            told = (
+                *(self._cases, self._surface, self._examples),
+                *(self._seen, self._deselected, self._problems),
+            )
+            output["results"] = pickle.dumps(told)
+            return
         missing = self._why_not_whole(session)
         if missing and not self._update:
             self._say(session, f"{PAGE.name} was not compared: {missing}")
@@ -132,6 +144,21 @@ class Results:
         )
         if problems:
             self._fail(session, "\n".join(problems))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a worker has shown; one that has crashed has told nothing: a problem."""
+        told = getattr(node, "workeroutput", {}).get("results")
+        if told is None:
+            self._problems.append(f"{node.gateway.id} has told nothing")
+            return
+        cases, surface, examples, seen, deselected, problems = pickle.loads(told)
+        self._cases |= cases
+        self._surface += surface
+        self._examples += examples
+        self._seen |= seen
+        self._deselected |= deselected
+        self._problems += problems
 
     def _add(self, item: pytest.Item, asked: set[str]) -> None:
         rules, keys = tuple(_marked(item, "rule")), tuple(_marked(item, "deviation"))
@@ -182,11 +209,11 @@ class Results:
 
     def _why_not_whole(self, session: pytest.Session) -> str:
         """Why this was not a run of the whole suite; empty if it was."""
-        here = set(FOLDER.glob("test_*.py"))
+        here = {path.name for path in FOLDER.glob("test_*.py")}
         if self._deselected or any("::" in argument for argument in session.config.args):
             return "tests were deselected"
-        if unseen := here - {item.path for item in session.items}:
-            return f"no test of {min(path.name for path in unseen)} was run"
+        if unseen := here - self._seen:
+            return f"no test of {min(unseen)} was run"
         if session.testsfailed or session.shouldstop or session.shouldfail:
             return "tests have failed"
         return "nothing was run" if session.config.option.collectonly else ""

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 from comparing import Engines
 from page import CASES, EXAMPLES, TRAPS, Case, Facts, Surface
-from results import Results
+from results import FOLDER, Results
 
 RULES = {"1.1-a": "A.", "2.1-b": "B|C.", **{f"trap-{n:02}": "T." for n in range(1, TRAPS + 1)}}
 ALL = Case("test_a.py::test_a", "same", tuple(RULES), examples=EXAMPLES)
@@ -71,6 +71,29 @@ def test_a_mark_that_names_nothing(request: pytest.FixtureRequest, kind: str):
     item = Mock(path=request.path, iter_markers=lambda name: [mark] if name == kind else [])
     with pytest.raises(pytest.UsageError, match=f"there is no {kind} 'no-such'"):
         Results(request.config).pytest_collection_modifyitems([item])
+
+
+def test_workers_tell_what_their_files_have_shown(request: pytest.FixtureRequest):
+    whole = Results(request.config)
+    for number, case in enumerate((ALL, NEW)):
+        worker = Results(request.config)
+        worker._cases[case.test] = case
+        worker._examples = number + 3
+        worker._problems.append(f"problem {number}")
+        item = Mock(path=FOLDER / f"test_{number}.py")
+        session = Mock(items=[item], config=Mock(workeroutput={}))
+        worker.pytest_sessionfinish(session)
+        whole.pytest_testnodedown(Mock(workeroutput=session.config.workeroutput))
+    assert list(whole._cases.values()) == [ALL, NEW]
+    assert whole._examples == 7
+    assert whole._seen == {"test_0.py", "test_1.py"}
+    assert whole._problems == ["problem 0", "problem 1"]
+
+
+def test_a_worker_that_has_crashed_is_a_problem(request: pytest.FixtureRequest):
+    whole = Results(request.config)
+    whole.pytest_testnodedown(Mock(workeroutput={}, gateway=Mock(id="gw1")))
+    assert whole._problems == ["gw1 has told nothing"]
 
 
 def test_which_engines_a_test_asks_is_noted(request: pytest.FixtureRequest, engines: Engines):
