@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import resnets
@@ -47,10 +48,11 @@ def run(settings: Settings) -> Part:
             subprocess.run([*command, *sizes], check=True, env=native_variables(environment))
             return time.perf_counter() - start
 
-        # A cold start leaves what a warm one finds.
-        ways = {
-            "cold": lambda: server(warm=False), "warm": lambda: server(warm=True), "plain": plain,
-        }  # fmt: skip
+        ways = {"warm": partial(server, warm=True), "plain": plain}
+        if settings.quick:
+            server(warm=False)
+        else:  # it leaves what a warm one finds
+            ways = {"cold": partial(server, warm=False), **ways}
         plain()
         measured = {
             way: Spread.of(each) for way, each in interleaved(ways, settings.rounds).items()
@@ -82,4 +84,5 @@ def run(settings: Settings) -> Part:
             if architecture == "resnet50"
             else Target(wanted, None, at_most=LONGER, unit=TIMES, why="Only in a full run.")
         ],
+        absent=settings.pick([], ["a start without compiled programs: only in a full run"]),
     )
