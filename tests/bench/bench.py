@@ -66,10 +66,12 @@ def main() -> int:
             failed.append(name)
             continue
         took = time.perf_counter() - start
-        for part in parts:
+        for file in results(settings.output, name):  # of an earlier run, perhaps by other names
+            file.unlink()
+        for number, part in enumerate(parts):
             part.measured = {
                 "date": f"{datetime.now(UTC):%Y-%m-%d}", "took": took, "quick": settings.quick,
-                "rounds": settings.rounds, "benchmark": name, "machine": where,
+                "rounds": settings.rounds, "benchmark": name, "number": number, "machine": where,
             }  # fmt: skip
             write(part, settings.output)
             print(page.section(part), flush=True)
@@ -77,6 +79,8 @@ def main() -> int:
         update(settings.output, where)
     for name in failed:
         print(f"{name} failed; see above", file=sys.stderr)
+    if given.update_results and failed:
+        print(f"{PAGE} is left as it was", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -99,7 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--update-results",
         action="store_true",
-        help="write tests/bench/RESULTS.md from what is in the folder of results, and its plots",
+        help="write tests/bench/RESULTS.md and its plots from all that is in the folder of results",
     )
     given = parser.parse_args()
     if wrong := sorted(set(given.names) - set(BENCHMARKS)):
@@ -132,14 +136,25 @@ def write(part: Part, folder: Path) -> None:
         plots.draw(plot, folder / "plots")
 
 
+def results(folder: Path, name: str) -> list[Path]:
+    """The files that a benchmark has left in a folder of results, in the order of its parts."""
+    measured = {
+        file: json.loads(file.read_text()).get("measured", {}) for file in folder.glob("*.json")
+    }
+    files = [file for file, how in measured.items() if how.get("benchmark") == name]
+    return sorted(files, key=lambda file: measured[file]["number"])
+
+
 def update(folder: Path, where: dict[str, str]) -> None:
     """Write the page from all results of a folder, and the plots that it shows."""
-    texts = [file.read_text() for file in sorted(folder.glob("*.json"))]
-    parts = [Part.from_json(text) for text in texts if "measured" in json.loads(text)]
-    order = list(BENCHMARKS)
-    parts.sort(key=lambda part: order.index(part.measured["benchmark"]))  # the sort is stable
-    missing = [name for name in order if name not in {p.measured["benchmark"] for p in parts}]
-    absent = [f"{name} ({BENCHMARKS[name]}): no result is there" for name in missing]
+    parts, absent = [], []
+    for name, what in BENCHMARKS.items():
+        files = results(folder, name)
+        parts += [Part.from_json(file.read_text()) for file in files]
+        if not files:
+            absent.append(f"{name} ({what}): no result is there")
+    for old in (PAGE.parent / "plots").glob("*.svg"):
+        old.unlink()
     for plot in (plot for part in parts for plot in part.plots):
         plots.draw(plot, PAGE.parent / "plots", ["svg"])
     gpu = folder / "gpu.md"

@@ -78,9 +78,25 @@ def test_one_that_fails_fails_the_run_after_the_others(run, bench, tmp_path, cap
     told = capsys.readouterr()
     assert "RuntimeError: it is broken" in told.err
     assert "BrokenProcessPool" in told.err
-    assert told.err.endswith("broken_one failed; see above\ndead_one failed; see above\n")
+    assert told.err.endswith(
+        "\nbroken_one failed; see above\ndead_one failed; see above\n"
+        f"{bench.PAGE} is left as it was\n"
+    )
     assert (tmp_path / "out/good-figures.json").exists()
     assert not bench.PAGE.exists()
+
+
+def test_parts_in_their_order_and_none_of_yesterday(run, bench, tmp_path):
+    module = tmp_path / "modules/good_one.py"
+    parts = "from parts import Part\ndef run(settings): return [{}]"
+    module.write_text(parts.format("Part('z', 'Last'), Part('a', 'First')"))
+    assert run("good_one", "--update-results") == 0
+    text = bench.PAGE.read_text()
+    assert text.index("## Last") < text.index("## First")
+    module.write_text(parts.format("Part('m', 'Other')"))
+    assert run("good_one", "--update-results") == 0
+    assert [file.name for file in (tmp_path / "out").glob("*.json")] == ["m.json"]
+    assert "## First" not in bench.PAGE.read_text()
 
 
 def test_the_page(run, bench, tmp_path):
