@@ -102,7 +102,7 @@ def served(architecture, weights, *, dtype="float32", cpu_engine="xla"):
         return Engine(version, lambda _: program)
 
     def make(images):
-        program = model.compile_with_xla(classify, device_variables, images)
+        program = model.compile_with_xla(classify, device_variables, images, "cpu")
         return lambda images: np.asarray(program(images))
 
     device_variables = jax.device_put(variables)
