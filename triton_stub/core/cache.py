@@ -23,6 +23,7 @@ from triton_stub.pb_utils.logger import LogLevel
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from triton_stub.core.bell import Bell, LockBell
     from triton_stub.core.clock import Clock
     from triton_stub.core.host import ServerHost
     from triton_stub.core.log import Log
@@ -230,11 +231,11 @@ class CachedResponses(Responses):
         self.key: int | None = None
         self.lookup_ns = 0
 
-    def put(self, response: InferenceResponse) -> None:
+    def add(self, response: InferenceResponse) -> Bell | LockBell | None:
         """Add a response, and keep it."""
         if self.key is not None and not self.closed:
             self._cache.keep(self.key, self, response)
-        super().put(response)
+        return super().add(response)
 
 
 def _packed_size(tensors: Sequence[Tensor]) -> int:

@@ -31,13 +31,17 @@ class Mailbox(Generic[T]):
 
     def put(self, item: T) -> None:
         """Add an item. Another thread may run at once: to be called without a lock held."""
+        bell = self.add(item)
+        if bell is not None:
+            bell.ring()
+
+    def add(self, item: T) -> Bell | LockBell | None:
+        """Add an item; the bell that is to be rung for it, if anybody waits."""
         self._items.append(item)
         if self._waiting:
-            try:
-                bell = self._waiting.popleft()
-            except IndexError:  # it does not wait any more
-                return
-            bell.ring()
+            with contextlib.suppress(IndexError):  # it does not wait any more
+                return self._waiting.popleft()
+        return None
 
     def get_nowait(self) -> T:
         """Take the first item; ``queue.Empty`` if there is none."""

@@ -17,6 +17,7 @@ from triton_stub.errors import InferenceError, StatusCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from triton_stub.core.bell import Bell, LockBell
     from triton_stub.core.host import InstanceHost
     from triton_stub.core.model import ServedModel
     from triton_stub.core.request import InferenceResponse
@@ -86,18 +87,25 @@ class Responses:
 
     def put(self, response: InferenceResponse) -> None:
         """Add a response; nothing happens if the final one is there already."""
+        bell = self.add(response)
+        if bell is not None:
+            bell.ring()
+
+    def add(self, response: InferenceResponse) -> Bell | LockBell | None:
+        """The same; the bell that is to be rung for it, after those of a batch have theirs."""
         if self.closed:
-            return
+            return None
         self.closed = response.final
         self.count += 1
         if self.trace is not None:
             self.trace.responded(response)
-        self._arrived.put(response)
+        bell = self._arrived.add(response)
         listener = self._listener  # which may go away meanwhile
         if listener is not None:
             listener()
         if self.closed and self._ended is not None:
             self._tell_of_end()
+        return bell
 
     def listen(self, listener: Callable[[], None] | None) -> None:
         """Have ``listener`` called after each response, in the thread that gives it; or nobody."""

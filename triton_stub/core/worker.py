@@ -238,12 +238,16 @@ class Worker:
                 self._scheduler.release(pending)
             elif self._reschedule(pending, sender):
                 again.append(pending)
-        # Last of all: as soon as it is answered, the client competes for the interpreter.
+        bells = []
         for pending, answer in zip(batch, done.answers, strict=True):
             if (trace := pending.answer.trace) is not None:
                 trace.served(answer, times, ended=pending not in again)
             if answer is not None:
-                pending.answer.put(answer)
+                bells.append(pending.answer.add(answer))
+        # Last of all: whoever is woken runs at once.
+        for bell in bells:
+            if bell is not None:
+                bell.ring()
         return again
 
     def _reschedule(self, pending: Pending, sender: Sender) -> bool:
