@@ -170,6 +170,8 @@ def _reduced(tensor: Tensor) -> Any:
     if isinstance(data, np.ndarray):
         if tensor.datatype is BYTES:
             data = tensor.to_bytes()
+        elif data.nbytes < _APART:  # no use for a buffer
+            data = bytearray(data.tobytes())
         else:
             flat: Array = np.ascontiguousarray(data).reshape(-1)
             data = PickleBuffer(flat.view(np.uint8).data)
