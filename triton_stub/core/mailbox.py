@@ -39,8 +39,10 @@ class Mailbox(Generic[T]):
         """Add an item; the bell that is to be rung for it, if anybody waits."""
         self._items.append(item)
         if self._waiting:
-            with contextlib.suppress(IndexError):  # it does not wait any more
+            try:
                 return self._waiting.popleft()
+            except IndexError:  # it does not wait any more
+                return None
         return None
 
     def get_nowait(self) -> T:
