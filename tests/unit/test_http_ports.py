@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import socket
@@ -89,6 +90,28 @@ def test_a_socket_with_a_path_goes_with_its_port(
         assert not path.exists()
     endpoint.listen().stop()
     assert not path.exists()
+
+
+def test_a_port_that_stops_waits_for_no_clock(
+    server: triton_stub.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only for what is under way, and no longer than it may."""
+    alarms: list[str] = []
+    call_at = asyncio.SelectorEventLoop.call_at
+
+    def counted(loop: Any, when: float, callback: Any, *given: Any, **more: Any) -> Any:
+        alarms.append(callback.__qualname__)
+        return call_at(loop, when, callback, *given, **more)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "call_at", counted)
+    serving = server.serve(http_port=0, metrics_port=0)
+    assert urllib3.request("GET", f"http://{serving.http_url}/v2").status == 200
+    serving.stop()
+    # When a connection has been idle for too long, and when each port has waited for too long.
+    assert sorted(alarms) == [
+        "HttpToolsProtocol.timeout_keep_alive_handler",
+        *2 * ["Timeout._on_timeout"],
+    ]
 
 
 def test_ports_close_together(server: triton_stub.Server) -> None:

@@ -54,7 +54,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.server_state.one_left()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the port closes: nobody waits for the rest of a request."""
+        """Called when the port closes: nobody waits for the rest of a request."""
         cycle = self.cycle  # None before the first request
         if bool(cycle) and cycle.more_body and not (cycle.response_started or self.pipeline):
             self.transport.close()
