@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,8 +99,12 @@ class Generator:
             self.close()
             raise
 
-    def run(self, load: Load) -> Figures:
-        """Send the load; its figures, errors among them."""
+    def run(self, load: Load, look: Callable[[], object] = lambda: None) -> Figures:
+        """Send the load; its figures, errors among them.
+
+        ``look`` is called when the measurement begins, after the requests that warm up, and when it
+        ends, while the last requests are under way.
+        """
         clients, schedule = range(load.clients), load.schedule()
         busy = self._processes[: load.clients]
         for number, process in enumerate(busy):
@@ -112,12 +116,14 @@ class Generator:
             _tell(process, task)
         for process in busy:
             _hear(process, "warm")
+        look()
         begin = time.perf_counter()
         if schedule is None:
             time.sleep(load.seconds)
         else:
             begin += HEAD_START
         end = time.perf_counter()
+        look()
         for process in busy:
             _tell(process, begin)
         told = [_hear(process) for process in busy]
@@ -131,11 +137,15 @@ class Generator:
             print(f"{load}: {len(errors)} errors, the first: {errors[0]}", file=sys.stderr)
         return {**figures, "Errors": len(errors)}
 
-    def must(self, load: Load) -> Figures:
-        """As :meth:`run`; an error of any request raises ``LoadError``."""
-        figures = self.run(load)
+    def must(self, load: Load, look: Callable[[], object] = lambda: None) -> Figures:
+        """As :meth:`run`; an error of any request, or no answer, raises ``LoadError``."""
+        figures = self.run(load, look)
         if figures["Errors"]:
             raise LoadError(f"{figures['Errors']} requests failed (see above) with {load}")
+        if not figures["Request Count"]:
+            raise LoadError(
+                f"nothing was answered in time with {load}; expected more; make it longer"
+            )
         return figures
 
     def close(self) -> None:
@@ -153,7 +163,11 @@ Span = tuple[float, float, bool]  # when it was due, when it was answered, wheth
 
 
 def closed(spans: Sequence[Span], begin: float, end: float) -> Figures:
-    """Figures of what was answered between two times, while every client was busy."""
+    """Figures of what was answered between two times, while every client was busy.
+
+    Answers of one batch come together: the time is counted from an answer to an answer.
+    """
+    begin = max((span[1] for span in spans if span[1] <= begin), default=begin)
     answered = [span for span in spans if span[2] and begin < span[1] <= end]
     last = max((span[1] for span in answered), default=end)
     return {"Inferences/Second": len(answered) / (last - begin), **latencies(answered)}

@@ -107,11 +107,11 @@ def called(direct: Direct, model: str, served: Any, seconds: float) -> Figures:
 
 def cell(generator: Generator, engine: Engine, load: Load, served: Any) -> Figures:
     """Figures of one load; the sizes of the batches that were run are kept in ``served``."""
-    before = batches(engine.statistics(load.model))
-    figures = generator.must(load)
-    sizes = batches(engine.statistics(load.model)) - before
+    seen: list[Counter[int]] = []
+    figures = generator.must(load, lambda: seen.append(batches(engine.statistics(load.model))))
+    sizes = seen[1] - seen[0]
     served[load.model] = sizes
-    return {**figures, "mean batch": sum(s * n for s, n in sizes.items()) / sizes.total()}
+    return {**figures, "mean batch": sum(s * n for s, n in sizes.items()) / max(1, sizes.total())}
 
 
 def batches(statistics: dict[str, Any]) -> Counter[int]:

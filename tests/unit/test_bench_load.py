@@ -77,12 +77,12 @@ def test_a_closed_loop_has_no_schedule(load):
 def test_figures_of_a_closed_loop(load):
     spans = [
         (0.0, 1.0, True),  # to warm up
-        (1.0, 1.5, True),
+        (1.0, 1.5, True),  # the clock starts at 1.0, when an answer came, not at 1.2
         (1.5, 1.7, False),
         (1.7, 2.0, True),
         (2.0, 3.1, True),  # after the end
     ]
-    figures = load.closed(spans, begin=1.0, end=3.0)
+    figures = load.closed(spans, begin=1.2, end=3.0)
     # Up to the last answer in time: what was under way at the end counts neither way.
     assert figures["Inferences/Second"] == pytest.approx(2 / 1.0)
     assert figures["Request Count"] == 2
