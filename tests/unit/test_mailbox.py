@@ -1,6 +1,8 @@
 """Items from thread to thread."""
 
+import errno
 import multiprocessing
+import os
 import queue
 import threading
 
@@ -117,6 +119,18 @@ def test_nothing_is_lost_among_many_threads():
     for thread in takers:
         thread.join(PATIENCE)
     assert sorted(got) == list(range(2000))
+
+
+def test_there_is_a_bell_without_a_descriptor(monkeypatch):
+    def none_left(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "eventfd", none_left, raising=False)
+    mailbox = Mailbox()
+    thread = in_thread(lambda: mailbox.put(1))
+    assert mailbox.get(PATIENCE) == 1
+    thread.join(PATIENCE)
+    assert type(bell.own_bell()) is bell.LockBell
 
 
 def test_a_thread_that_ends_takes_its_bell_along(monkeypatch):

@@ -42,11 +42,13 @@ class Bell:
         return True
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self._descriptor)  # of this very name: at the end there may be no module any more
+        # At the end of the interpreter there may be no module any more.
+        if hasattr(self, "_descriptor"):
+            close(self._descriptor)
 
 
 class LockBell:
-    """The same where there is no ``eventfd``."""
+    """The same where there is no ``eventfd``, or none is left for this process."""
 
     __slots__ = ("_lock", "pid")
 
@@ -77,5 +79,9 @@ def own_bell() -> Bell | LockBell:
     """That of this thread."""
     bell = _own.bell
     if bell is None or bell.pid != os.getpid():
-        bell = _own.bell = _new_bell()
+        try:
+            bell = _new_bell()
+        except OSError:
+            bell = LockBell()
+        _own.bell = bell
     return bell

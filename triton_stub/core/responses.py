@@ -162,7 +162,7 @@ class Responses:
     def get(self, timeout: float | None) -> InferenceResponse:
         """Wait for the next response; InferenceError if none comes in time."""
         try:
-            # On a way of its own: the model waits for this thread to wait.
+            # The first of the waits, which is long enough for nearly all.
             response = self._arrived.get(timeout=_first_wait(timeout))
         except queue.Empty:
             response = self._get_late(timeout)
