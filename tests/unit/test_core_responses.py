@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -39,8 +40,13 @@ def test_nothing_follows_the_last():
 @pytest.mark.parametrize("is_async", [False, True])
 def test_one_result(is_async):
     responses = Responses(60)
-    threading.Timer(0.01, responses.put, [response("a", final=False)]).start()
-    threading.Timer(0.02, responses.put, [response()]).start()
+
+    def answer():
+        responses.put(response("a", final=False))
+        time.sleep(0.01)
+        responses.put(response())
+
+    threading.Timer(0.01, answer).start()
     result = asyncio.run(responses.result_async()) if is_async else responses.result()
     assert result.request_id == "a"
 
