@@ -58,6 +58,9 @@ class Direct:
                 process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                     env=dict(variables),
+                    # As the server: where other work goes on, Linux shares the processors between
+                    # sessions, so that whoever has more of them would get more.
+                    start_new_session=True,
                 )  # fmt: skip
                 self._processes.append(self._stack.enter_context(process))
             for process in self._processes:

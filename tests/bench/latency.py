@@ -8,7 +8,7 @@ from dataclasses import replace
 from load import PERCENTILES, Figures, Generator, Load
 from parts import Line, Part, Plot, Settings, Spread, interleaved
 
-WAITING = 64  # requests under way at most; more are late, which counts as latency
+WAITING = 32  # requests under way at most; more are late, which counts as latency
 
 
 def measure(

@@ -45,7 +45,10 @@ def run(settings: Settings) -> Part:
             python, kept = environment.path / "bin/python", folder / "plain"
             command = [str(python), str(PLAIN), architecture, str(kept)]
             start = time.perf_counter()
-            subprocess.run([*command, *sizes], check=True, env=native_variables(environment))
+            subprocess.run(
+                [*command, *sizes], check=True, env=native_variables(environment),
+                start_new_session=True,  # as the server (see direct.py)
+            )  # fmt: skip
             return time.perf_counter() - start
 
         ways = {"warm": partial(server, warm=True), "plain": plain}
