@@ -95,13 +95,15 @@ class Clients:
         return {"spans": self._spans, "errors": self._errors}
 
     def _client(self, number: int) -> None:
-        with closing(self._library.InferenceServerClient(self._url, **self._options)) as server:
-            try:
-                with self._request(server, number) as inputs:
-                    self._send(lambda: server.infer(self._model, inputs, **self._waits))
-            except Exception as error:  # noqa: BLE001 - it never had a request to send
-                self._errors.append(f"{type(error).__name__}: {error}")
-                self._warm.release()
+        try:
+            with (
+                closing(self._library.InferenceServerClient(self._url, **self._options)) as server,
+                self._request(server, number) as inputs,
+            ):
+                self._send(lambda: server.infer(self._model, inputs, **self._waits))
+        except Exception as error:  # noqa: BLE001 - it never had a request to send
+            self._errors.append(f"{type(error).__name__}: {error}")
+            self._warm.release()
 
     def _send(self, ask: Callable[[], object]) -> None:
         """Ask once to warm up, then as often as the kind of loop wants."""

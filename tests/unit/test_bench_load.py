@@ -150,7 +150,9 @@ def test_errors_are_counted(load, stub, capfd):
         assert generator.run(load.Load(stub.http_url, "echo", 2, 0.1))["Errors"] == 0
 
 
-@pytest.mark.parametrize(("url", "model"), [(None, "nobody"), ("127.0.0.1:1", "echo")])
+@pytest.mark.parametrize(
+    ("url", "model"), [(None, "nobody"), ("127.0.0.1:1", "echo"), ("http://a", "echo")]
+)
 def test_whoever_cannot_ask_at_all(load, stub, url, model, capfd):
     with load.Generator(2) as generator:
         figures = generator.run(load.Load(url or stub.http_url, model, 3, 0.1))
