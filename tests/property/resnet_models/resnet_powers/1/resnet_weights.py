@@ -1,0 +1,1 @@
+../../../../../model_repository/resnet50/1/resnet_weights.py
