@@ -23,7 +23,9 @@ def section(part: Part, plots: str = "plots") -> str:
     blocks = [f"## {part.title}", part.description.strip()]
     if part.measured:
         took = f"{part.measured['took']:.0f} s"
-        kind = "a quick run" if part.measured["quick"] else f"{part.measured['rounds']} rounds"
+        rounds = part.measured["rounds"]
+        kind = f"{rounds} round{'s' if rounds > 1 else ''}"
+        kind = "a quick run" if part.measured["quick"] else kind
         blocks.append(f"Measured on {part.measured['date']}: {kind}, {took}.")
     if part.rows:
         blocks.append(table(part.columns, part.rows))
