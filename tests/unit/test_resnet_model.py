@@ -413,11 +413,18 @@ def test_bfloat16_is_close_to_float32_and_not_the_same(write_model, float32_logi
 
 
 @pytest.mark.parametrize(
-    ("text", "max_batch_size", "buckets"),
-    [("", 1, [1]), ("", 8, [1, 2, 4, 8]), ("", 6, [1, 2, 4, 6]), (" 5, 3 ,3", 9, [3, 5])],
+    ("text", "max_batch_size", "on_gpu", "on_cpu"),
+    [
+        ("", 1, [1], [1]),
+        ("", 3, [1, 2, 3], [1, 2, 3]),
+        ("", 8, [1, 2, 4, 8], [1, 2, 4]),
+        ("", 6, [1, 2, 4, 6], [1, 2, 4]),
+        (" 5, 3 ,3", 9, [3, 5], [3, 5]),
+    ],
 )
-def test_buckets(module, text, max_batch_size, buckets):
-    assert module.read_buckets(text, max_batch_size) == buckets
+def test_buckets(module, text, max_batch_size, on_gpu, on_cpu):
+    assert module.read_buckets(text, max_batch_size, "GPU") == on_gpu
+    assert module.read_buckets(text, max_batch_size, "CPU") == on_cpu
 
 
 @pytest.mark.parametrize("buckets", [[1], [3], [1, 2, 4, 8], [2, 5]])

@@ -44,10 +44,10 @@ class TritonPythonModel:
         name, config = args["model_instance_name"], json.loads(args["model_config"])
         options = read_options(config["parameters"])
         self.image_shape, self.image_dtype, classes = read_tensors(config)
-        self.buckets = read_buckets(options["batch_buckets"], config["max_batch_size"])
+        kind, device_id = args["model_instance_kind"], args["model_instance_device_id"]
+        self.buckets = read_buckets(options["batch_buckets"], config["max_batch_size"], kind)
         self.programs = {}
         threads = share_of_cores(options["cpu_threads"], config["instance_group"])
-        kind, device_id = args["model_instance_kind"], args["model_instance_device_id"]
         device = start_jax(kind, device_id, threads, options)
 
         import flaxmodels

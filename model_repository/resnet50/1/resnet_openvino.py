@@ -25,6 +25,7 @@ def compile_with_openvino(function, image, compute_dtype, threads):
         "INFERENCE_PRECISION_HINT": PRECISIONS[compute_dtype],
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, with all of the threads
+        "ENABLE_CPU_PINNING": False,  # else all instances have their threads on the first cores
     }
     model = core.read_model(to_onnx(function, image).SerializeToString())
     compiled = core.compile_model(model, "CPU", properties)

@@ -19,6 +19,7 @@ DEFAULTS = {  # config.pbtxt says what each of them means
 ARCHITECTURES = {f"resnet{depth}": f"ResNet{depth}" for depth in (18, 34, 50, 101, 152)}
 DTYPES = ("float32", "bfloat16")
 CPU_ENGINES = ("xla", "openvino")
+CPU_BATCH = 4
 
 
 def mistake(found, expected, remedy):
@@ -63,11 +64,15 @@ def read_tensors(config):
     return tuple(image["dims"]), np.dtype(dtype), logits["dims"][0]
 
 
-def read_buckets(text, largest):
-    """Ascending batch sizes: those asked for, else powers of two up to max_batch_size, and it."""
+def read_buckets(text, largest, kind):
+    """Ascending batch sizes: those asked for, else powers of two up to max_batch_size, and it.
+
+    On a CPU up to 4: a larger batch takes as long as its parts do, and needs more padding.
+    """
     if largest < 1:
         raise mistake(f"max_batch_size is {largest}", "1 or more", "correct config.pbtxt")
     if not text:
+        largest = min(largest, CPU_BATCH) if kind == "CPU" else largest
         return sorted({2**power for power in range(largest.bit_length())} | {largest})
     sizes = [size.strip() for size in text.split(",")]
     buckets = sorted({int(size) if size.isdecimal() else 0 for size in sizes})
