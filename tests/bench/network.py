@@ -71,8 +71,8 @@ def run(settings: Settings) -> list[Part]:
 def measure(architecture: str, settings: Settings) -> Part:
     from paper import Paper
 
-    batches = settings.pick((1, 2, 4, 8, 16, 32), quick=(1, 8))
-    seconds = settings.pick(1.0, quick=0.3)
+    batches = settings.pick((1, 4, 8, 16), quick=(1, 8))
+    seconds = settings.pick(0.4, quick=0.3)
     torch = importlib.util.find_spec("torch") is not None and architecture != "resnet18"
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         weights = Path(folder, "weights.h5")

@@ -19,6 +19,7 @@ import tritonclient.grpc
 import tritonclient.http
 from parts import Part, Settings, Spread, Target, interleaved
 
+from triton_stub.core.mailbox import Mailbox
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 
@@ -27,6 +28,13 @@ WARM_UP = 100
 A = np.arange(4, dtype=np.float32)
 IN_PROCESS = "stub, in process"
 FLOOR = "two threads that wake each other, nothing else"
+WHY = """\
+The model's `execute` runs on a thread of its own, as it must: the two hand-overs take what the
+first line says. The rest is Python: looking up and validating, the scheduler, statistics and
+metrics, the requests and tensors that the model sees. Tried and kept: waking by `eventfd` instead
+of locks, whose waiter finds the interpreter taken; plans of validation made when the model loads;
+statistics that add up without objects. Together they took a third from a request.\
+"""
 
 Ask = Callable[[], int]
 
@@ -48,9 +56,9 @@ def run(settings: Settings) -> Part:
         description=(
             "Microseconds beyond the model's own time: two inputs of four numbers are added, and "
             f"the model tells how long that took. One client, {requests} requests a round; "
-            "percentiles of all requests together. The first line is what the system takes for "
-            "handing a request to another thread and its answer back, which no server with a "
-            "thread for its model goes below."
+            "percentiles of all requests together. The first line is what it takes to hand a "
+            "request to another thread and its answer back, as the stub does it; no server with a "
+            "thread for its model goes below that."
         ),
         columns={
             "way": "way",
@@ -66,6 +74,7 @@ def run(settings: Settings) -> Part:
                 medians(measured[IN_PROCESS]),
                 at_most=20,
                 unit="µs",
+                why=WHY,
             )
         ],
     )
@@ -86,29 +95,25 @@ def ways(stack: ExitStack) -> Iterator[tuple[str, Ask]]:
 
 @contextmanager
 def ping_pong() -> Iterator[Ask]:
-    """A thread that only answers, with two locks: the model takes no time at all."""
-    ping, pong = threading.Lock(), threading.Lock()
-    running = True
+    """A thread that only answers: the model takes no time at all."""
+    ping: Mailbox[bool] = Mailbox()
+    pong: Mailbox[bool] = Mailbox()
 
     def answer() -> None:
-        while running:
-            ping.acquire()
-            pong.release()
+        while ping.get():
+            pong.put(True)
 
     def ask() -> int:
-        ping.release()
-        pong.acquire()
+        ping.put(True)
+        pong.get()
         return 0
 
-    ping.acquire()
-    pong.acquire()
     thread = threading.Thread(target=answer)
     thread.start()
     try:
         yield ask
     finally:
-        running = False
-        ping.release()
+        ping.put(False)
         thread.join()
 
 
