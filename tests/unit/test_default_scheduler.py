@@ -1,12 +1,14 @@
 """One request at a time, in the order in which they came, and an end that forgets nobody."""
 
 import queue
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from patience import wait_until
 from queued import pending, read_config
 
+from triton_stub.core.scheduling import default_scheduler
 from triton_stub.core.scheduling.batch_policy import BatchPolicy
 from triton_stub.core.scheduling.default_scheduler import DefaultScheduler
 from triton_stub.errors import InferenceError, StatusCode
@@ -112,3 +114,36 @@ def test_an_idle_instance_too_many_ends_at_once(scheduler):
         assert stays.result(TIMEOUT) == [request]
         scheduler.discard([1])
         assert scheduler.next_batch(1) is None
+
+
+@pytest.mark.parametrize("after", ["add", "popleft"])
+def test_an_interrupt_of_whoever_asks_leaves_every_instance_at_work(scheduler, monkeypatch, after):
+    """Ctrl-C between any two steps of handing a request over: none waits for ever."""
+    monkeypatch.setattr(default_scheduler, "_LOOKS_AGAIN", 0.05)
+    taken = queue.SimpleQueue()
+
+    def work():
+        while (batch := scheduler.next_batch()) is not None:
+            taken.put(batch)
+
+    class Interrupting(deque):
+        def popleft(self):
+            if after == "add":
+                raise KeyboardInterrupt
+            super().popleft()
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work)
+        wait_until(lambda: len(scheduler._idle) == 1)
+        first, second = pending(), pending()
+        with monkeypatch.context() as patch:
+            patch.setattr(scheduler, "_idle", Interrupting(scheduler._idle))
+            with pytest.raises(KeyboardInterrupt):
+                scheduler.put(first)
+            left = deque(scheduler._idle)
+        scheduler._idle = left
+        assert taken.get(timeout=TIMEOUT) == [first]
+        scheduler.put(second)
+        assert taken.get(timeout=TIMEOUT) == [second]
+        scheduler.close()

@@ -3,6 +3,7 @@
 import errno
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -54,7 +55,7 @@ def test_who_waits_is_woken(timeout):
     assert not mailbox._waiting
 
 
-@pytest.mark.parametrize("timeout", [0, 0.01])
+@pytest.mark.parametrize("timeout", [-1, 0, 0.01])
 def test_nothing_comes_in_time(timeout):
     mailbox = Mailbox()
     with pytest.raises(queue.Empty):
@@ -64,7 +65,9 @@ def test_nothing_comes_in_time(timeout):
 
 def test_a_ring_for_something_else_is_no_item():
     mailbox = Mailbox()
-    bell.own_bell().ring()
+    own = bell.take_bell()
+    own.ring()
+    bell.give_back(own)
     with pytest.raises(queue.Empty):
         mailbox.get(0.01)
     mailbox.put("item")
@@ -122,6 +125,81 @@ def test_nothing_is_lost_among_many_threads():
     assert sorted(got) == list(range(2000))
 
 
+def test_a_signal_does_not_end_the_wait(on_signal):
+    handled = []
+    on_signal(lambda *_: handled.append(1))
+    mailbox = Mailbox()
+    got = []
+    thread = in_thread(lambda: got.append(mailbox.get()))
+    waits(mailbox)
+    for count in range(1, 6):
+        # In the thread that waits; the main thread handles it.
+        signal.pthread_kill(thread.ident, signal.SIGUSR1)
+        wait_until(lambda count=count: len(handled) == count)
+    assert thread.is_alive()
+    mailbox.put("item")
+    thread.join(PATIENCE)
+    assert got == ["item"]
+
+
+def test_who_waits_may_wait_for_something_else_meanwhile(on_signal):
+    outer, inner = Mailbox(), Mailbox()
+    got = []
+
+    def handle(*_):
+        in_thread(lambda: inner.put("inner"))
+        got.append(inner.get(PATIENCE))
+        in_thread(lambda: outer.put("outer"))
+
+    on_signal(handle)
+    main = threading.get_ident()
+
+    def interrupt():
+        waits(outer)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    thread = in_thread(interrupt)
+    got.append(outer.get(PATIENCE))
+    thread.join(PATIENCE)
+    assert got == ["inner", "outer"]
+
+
+def test_an_interrupted_wait_passes_its_ring_on():
+    class Interrupted(bell.LockBell):
+        __slots__ = ()
+
+        def wait(self, timeout=None):
+            super().wait(timeout)
+            raise KeyboardInterrupt
+
+    mailbox = Mailbox()
+    failed, got = [], []
+
+    def interrupted():
+        bell.give_back(Interrupted())
+        try:
+            mailbox.get()
+        except KeyboardInterrupt:
+            failed.append(1)
+
+    first = in_thread(interrupted)
+    waits(mailbox, 1)
+    second = in_thread(lambda: got.append(mailbox.get()))
+    waits(mailbox, 2)
+    mailbox.put("item")
+    first.join(PATIENCE)
+    second.join(PATIENCE)
+    assert (failed, got) == ([1], ["item"])
+
+
+@pytest.fixture
+def on_signal():
+    """Handles SIGUSR1 as it is told."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield lambda handler: signal.signal(signal.SIGUSR1, handler)
+    signal.signal(signal.SIGUSR1, before)
+
+
 def test_there_is_a_bell_without_a_descriptor(monkeypatch):
     def none_left(*_):
         raise OSError(errno.EMFILE, "Too many open files")
@@ -131,13 +209,13 @@ def test_there_is_a_bell_without_a_descriptor(monkeypatch):
     thread = in_thread(lambda: mailbox.put(1))
     assert mailbox.get(PATIENCE) == 1
     thread.join(PATIENCE)
-    assert type(bell.own_bell()) is bell.LockBell
+    assert type(bell.take_bell()) is bell.LockBell
 
 
 def test_a_thread_that_ends_takes_its_bell_along(monkeypatch):
     gone = []
     monkeypatch.setattr(bell, "_new_bell", lambda: Told(gone))
-    in_thread(bell.own_bell).join(PATIENCE)
+    in_thread(lambda: bell.give_back(bell.take_bell())).join(PATIENCE)
     assert gone == ["gone"]
 
 
@@ -156,13 +234,14 @@ def test_a_process_that_is_forked_has_a_bell_of_its_own():
     # In a process that has no other threads: there may be some here that mind it.
     forks = """
 import os
-from triton_stub.core.bell import own_bell
+from triton_stub.core.bell import give_back, take_bell
 
-own = own_bell()
+own = take_bell()
+give_back(own)
 child = os.fork()
 if not child:
-    os._exit(own_bell() is own)
-print(os.waitpid(child, 0)[1], own_bell() is own)
+    os._exit(take_bell() is own)
+print(os.waitpid(child, 0)[1], take_bell() is own)
 """
     told = subprocess.run([sys.executable, "-c", forks], capture_output=True, text=True, check=True)
     assert told.stdout == "0 True\n"

@@ -21,14 +21,12 @@ class Bell:
     that a small request costs.
     """
 
-    __slots__ = ("_descriptor", "_poll", "pid")
+    __slots__ = ("_descriptor", "_poll")
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
-        #: The process that it belongs to; one that is forked from it has a ring in common with it.
-        self.pid = os.getpid()
 
     def ring(self) -> None:
         """Wake who waits, or who waits next."""
@@ -36,10 +34,15 @@ class Bell:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait, for so many seconds at most; True if it was rung."""
-        if timeout is not None and not self._poll.poll(min(timeout * 1000, _LONGEST)):
+        # To poll a negative timeout is none.
+        if timeout is not None and not self._poll.poll(max(0, min(timeout * 1000, _LONGEST))):
             return False
-        os.eventfd_read(self._descriptor)
-        return True
+        while True:
+            try:
+                os.eventfd_read(self._descriptor)
+            except InterruptedError:  # by a signal: what Python does about it elsewhere
+                continue
+            return True
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         # At the end of the interpreter there may be no module any more.
@@ -50,11 +53,10 @@ class Bell:
 class LockBell:
     """The same where there is no ``eventfd``, or none is left for this process."""
 
-    __slots__ = ("_lock", "pid")
+    __slots__ = ("_lock",)
 
     def __init__(self) -> None:
         self._lock = threading.Semaphore(0)
-        self.pid = os.getpid()
 
     def ring(self) -> None:
         """Wake who waits, or who waits next."""
@@ -70,18 +72,31 @@ class LockBell:
 class _Own(threading.local):
     bell: Bell | LockBell | None = None
 
+    def forget(self) -> None:
+        self.bell = None
+
 
 _own = _Own()
 _new_bell = Bell if hasattr(os, "eventfd") else LockBell
+if hasattr(os, "register_at_fork"):
+    # A process that is forked would have its rings in common with this one.
+    os.register_at_fork(after_in_child=_own.forget)
 
 
-def own_bell() -> Bell | LockBell:
-    """That of this thread."""
-    bell = _own.bell
-    if bell is None or bell.pid != os.getpid():
+def take_bell() -> Bell | LockBell:
+    """That of this thread, until it is given back.
+
+    Whoever waits meanwhile in the same thread, in the handler of a signal say, gets another one.
+    """
+    bell, _own.bell = _own.bell, None
+    if bell is None:
         try:
             bell = _new_bell()
         except OSError:
             bell = LockBell()
-        _own.bell = bell
     return bell
+
+
+def give_back(bell: Bell | LockBell) -> None:
+    """Keep it for the next time that this thread waits."""
+    _own.bell = bell

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from triton_stub.core.bell import own_bell
+from triton_stub.core.bell import give_back, take_bell
 
 if TYPE_CHECKING:
     from triton_stub.core.bell import Bell, LockBell
@@ -30,7 +30,7 @@ class Mailbox(Generic[T]):
         self._waiting: deque[Bell | LockBell] = deque()
 
     def put(self, item: T) -> None:
-        """Add an item. Another thread may run at once: to be called without a lock held."""
+        """Add an item. Another thread may run at once: best called without a lock held."""
         bell = self.add(item)
         if bell is not None:
             bell.ring()
@@ -65,12 +65,18 @@ class Mailbox(Generic[T]):
                     raise queue.Empty from None
 
     def _wait(self, timeout: float | None) -> None:
-        bell = own_bell()
+        bell = take_bell()
         self._waiting.append(bell)
         try:
             if not self._items:  # what came before was told to nobody
                 bell.wait(timeout)
+        except BaseException:  # an interrupt, perhaps after a ring that others need now
+            if self._items and bell not in self._waiting:
+                with contextlib.suppress(IndexError):
+                    self._waiting.popleft().ring()
+            raise
         finally:
             if bell in self._waiting:
                 with contextlib.suppress(ValueError):  # it is about to be rung
                     self._waiting.remove(bell)
+            give_back(bell)

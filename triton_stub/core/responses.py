@@ -95,10 +95,10 @@ class Responses:
         """The same; the bell that is to be rung for it, after those of a batch have theirs."""
         if self.closed:
             return None
-        self.closed = response.final
-        self.count += 1
         if self.trace is not None:
             self.trace.responded(response)
+        self.closed = response.final
+        self.count += 1
         bell = self._arrived.add(response)
         listener = self._listener  # which may go away meanwhile
         if listener is not None:

@@ -239,15 +239,17 @@ class Worker:
             elif self._reschedule(pending, sender):
                 again.append(pending)
         bells = []
-        for pending, answer in zip(batch, done.answers, strict=True):
-            if (trace := pending.answer.trace) is not None:
-                trace.served(answer, times, ended=pending not in again)
-            if answer is not None:
-                bells.append(pending.answer.add(answer))
-        # Last of all: whoever is woken runs at once.
-        for bell in bells:
-            if bell is not None:
-                bell.ring()
+        try:
+            for pending, answer in zip(batch, done.answers, strict=True):
+                if (trace := pending.answer.trace) is not None:
+                    trace.served(answer, times, ended=pending not in again)
+                if answer is not None:
+                    bells.append(pending.answer.add(answer))
+        finally:
+            # Last of all: a thread that waits for its answer runs at once when it is woken.
+            for bell in bells:
+                if bell is not None:
+                    bell.ring()
         return again
 
     def _reschedule(self, pending: Pending, sender: Sender) -> bool:

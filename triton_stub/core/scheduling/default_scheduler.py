@@ -5,6 +5,8 @@ Source: core ``src/dynamic_batch_scheduler.cc``, which hands such requests on wi
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING
@@ -15,8 +17,11 @@ from triton_stub.core.scheduling.scheduler import OnceScheduler
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from triton_stub.core.bell import Bell, LockBell
     from triton_stub.core.scheduling.batch_policy import BatchPolicy
     from triton_stub.core.scheduling.scheduler import Pending
+
+_LOOKS_AGAIN = 1.0  # seconds
 
 
 class DefaultScheduler(OnceScheduler):
@@ -45,11 +50,9 @@ class DefaultScheduler(OnceScheduler):
                 self._collected.append([pending])
                 self._note_queued()
                 return
-            idle = self._idle.popleft() if self._idle else None
-            if idle is None:
-                self._waiting.append([pending])
-        if idle is not None:  # without the lock: it runs at once
-            idle.put([pending])
+            bell = self._give([pending])
+        if bell is not None:  # without the lock: it runs at once
+            bell.ring()
 
     def put_batch(self, batch: Sequence[Pending]) -> None:
         """The same; InferenceError if there is more than one."""
@@ -66,8 +69,13 @@ class DefaultScheduler(OnceScheduler):
                 self._own.pop(instance, None)
                 return None
             own = self._own[instance]
-            self._idle.append(own)
-        return own.get()
+            if own not in self._idle:
+                self._idle.append(own)
+        while True:
+            # Whoever had something for this instance may have been interrupted, by Ctrl-C say,
+            # before the ring.
+            with contextlib.suppress(queue.Empty):
+                return own.get(_LOOKS_AGAIN)
 
     def close(self) -> None:
         """Take no more requests; those in the queue are still executed, also if they are held."""
@@ -105,13 +113,20 @@ class DefaultScheduler(OnceScheduler):
             self._waiting.clear()
         return left
 
-    def _give(self, batch: list[Pending]) -> None:
-        if self._idle:
-            self._idle.popleft().put(batch)
-        else:
+    def _give(self, batch: list[Pending]) -> Bell | LockBell | None:
+        """To an instance or to the queue; the bell that is to be rung for it.
+
+        An interrupt in between must not leave an instance that is neither idle nor busy.
+        """
+        if not self._idle:
             self._waiting.append(batch)
+            return None
+        bell = self._idle[0].add(batch)
+        self._idle.popleft()
+        return bell
 
     def _go_on(self) -> None:
         for batch in self._collected:
-            self._give(batch)
+            if (bell := self._give(batch)) is not None:
+                bell.ring()
         self._collected.clear()
