@@ -130,7 +130,7 @@ def native(session: nox.Session) -> dict[str, str]:
     named = os.environ.get(variable)
     if not named:
         named = str(Path(".nox/triton-native").absolute())
-        requirements = nox.project.dependency_groups(PROJECT, "native")
+        requirements = nox.project.dependency_groups(PROJECT, "native", "cpu-engine")
         tool = {}
         if session.venv_backend == "uv":
             # nox's uv may be in nox's own environment, out of sight of the session.

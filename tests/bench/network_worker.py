@@ -95,7 +95,7 @@ def served(architecture, weights, *, dtype="float32", cpu_engine="xla"):
     if cpu_engine == "openvino":
         compiling = importlib.import_module("resnet_openvino")
         one = jax.ShapeDtypeStruct((1, *SHAPE), np.float32)
-        threads = len(os.sched_getaffinity(0))
+        threads = importlib.import_module("resnet_options").share_of_cores("", [])
         function = functools.partial(classify, variables)
         program = compiling.compile_with_openvino(function, one, dtype, threads)
         version = f"jax {jax.__version__}, openvino {sys.modules['openvino'].__version__[:8]}"

@@ -158,6 +158,11 @@ def write_h5(path, arrays, module):
             for wrong in ("much", "0", "1.5", "-0.4", "nan", "inf", "0.1.2", "")
         ),
         *(
+            ({"cpu_threads": wrong}, f"'{wrong}'", "a number of threads", "config.pbtxt")
+            for wrong in ("all", "0", "-1", "1.5")
+        ),
+        ({"cpu_engine": "tvm"}, "'tvm'", "xla or openvino", "config.pbtxt"),
+        *(
             (
                 {"batch_buckets": wrong, "max_batch_size": 4},
                 f"'{wrong}'",
@@ -233,8 +238,34 @@ def test_environment_of_a_gpu_instance(module, monkeypatch):
 def test_environment_of_a_cpu_instance(module, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     monkeypatch.delenv("JAX_PLATFORMS")
-    module.start_jax("CPU", "0", 1, OPTIONS)
+    monkeypatch.setenv("PJRT_NPROC", "")
+    module.start_jax("CPU", "0", 3, OPTIONS)
     assert module.os.environ["JAX_PLATFORMS"] == "cpu"
+    assert module.os.environ["PJRT_NPROC"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("text", "groups", "threads"),
+    [
+        ("", [], 8),
+        ("", [("KIND_CPU", 1)], 8),
+        ("", [("KIND_CPU", 2), ("KIND_GPU", 4), ("KIND_MODEL", 1)], 2),
+        ("", [("KIND_CPU", 9)], 1),
+        ("3", [("KIND_CPU", 2)], 3),
+    ],
+)
+def test_share_of_cores(module, eight_cores, text, groups, threads):
+    instances = [{"kind": kind, "count": count} for kind, count in groups]
+    assert module.share_of_cores(text, instances) == threads
+
+
+@pytest.fixture(params=["Linux", "another system"])
+def eight_cores(request, module, monkeypatch):
+    if request.param == "Linux":
+        monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    else:  # where a process cannot be kept to some of the cores
+        monkeypatch.delattr(module.os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
 
 
 def test_importing_the_model_does_not_start_jax():

@@ -69,6 +69,12 @@ def distance(logits, expected):
     return np.abs(logits - expected).max() / np.abs(expected).max()
 
 
+def test_a_batch_in_several_calls(logits_of):
+    """None of them writes to the logits of another."""
+    logits = logits_of(cpu_engine="openvino", batch_buckets="1,2")
+    assert distance(logits, logits_of()) < 1e-4
+
+
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
 def test_logits_are_those_of_xla(logits_of, architecture):
     expected = logits_of(architecture=architecture)

@@ -70,29 +70,27 @@ class TritonPythonModel:
                 images = images.astype(jnp.float32) / 255
             return apply_folded(network, variables, images).astype(jnp.float32)
 
-        any_batch = None
         if options["cpu_engine"] == "openvino" and device.platform == "cpu":
-            function, dtype = functools.partial(classify, variables), options["compute_dtype"]
+            self.variables = {}  # they are constants of the program, which takes any batch
             one = jax.ShapeDtypeStruct((1, *self.image_shape), self.image_dtype)
-            try:
-                from resnet_openvino import compile_with_openvino
+            program = compile_with_openvino(
+                functools.partial(classify, variables), one, options["compute_dtype"], threads
+            )
 
-                any_batch = compile_with_openvino(function, one, dtype, threads)
-            except ImportError as error:
-                found = f"parameter cpu_engine is 'openvino' ({error})"
-                remedy = "install them, or set it to xla"
-                raise mistake(found, "the packages openvino and onnx", remedy) from None
-            self.variables = {}
+            def compile_for(_):
+                return program
         else:
             self.variables = jax.device_put(variables, device)
+
+            def compile_for(images):
+                return compile_with_xla(classify, self.variables, images, device.platform)
+
         # XLA compiles for one shape: hence a program for each batch size that will be run, and none
         # later. Called with another shape a compiled program raises; it never recompiles.
         for bucket in self.buckets:
             started = time.perf_counter()
             images = np.zeros((bucket, *self.image_shape), self.image_dtype)
-            self.programs[bucket] = any_batch or compile_with_xla(
-                classify, self.variables, images, device.platform
-            )
+            self.programs[bucket] = compile_for(images)
             # The first run loads kernels and reserves memory: better now than in a request. JAX
             # does not wait for its end but compiles the next program meanwhile.
             logits = self.programs[bucket](images)
@@ -173,6 +171,18 @@ def compile_with_xla(function, variables, images, platform):
     except jax.errors.JaxRuntimeError:  # this version of JAX does not know them
         program = lowered.compile()
     return functools.partial(program, variables)
+
+
+def compile_with_openvino(function, image, compute_dtype, threads):
+    """The program of OpenVINO for any number of images such as this one."""
+    try:
+        import resnet_openvino
+
+        return resnet_openvino.compile_with_openvino(function, image, compute_dtype, threads)
+    except ImportError as error:
+        found = f"parameter cpu_engine is 'openvino' ({error})"
+        remedy = "install them, or set it to xla"
+        raise mistake(found, "the packages openvino and onnx", remedy) from None
 
 
 def split_rows(rows, buckets):

@@ -19,7 +19,7 @@ DEFAULTS = {  # config.pbtxt says what each of them means
 ARCHITECTURES = {f"resnet{depth}": f"ResNet{depth}" for depth in (18, 34, 50, 101, 152)}
 DTYPES = ("float32", "bfloat16")
 CPU_ENGINES = ("xla", "openvino")
-CPU_BATCH = 4  # images; with more at once two cores give no more images a second
+CPU_BATCH = 4
 
 
 def mistake(found, expected, remedy):
@@ -67,7 +67,7 @@ def read_tensors(config):
 def read_buckets(text, largest, kind):
     """Ascending batch sizes: those asked for, else powers of two up to max_batch_size, and it.
 
-    On a CPU up to 4: a larger batch takes as long as its parts do, with more padding.
+    On a CPU up to 4: a larger batch takes about as long as its parts do, with more padding.
     """
     if largest < 1:
         raise mistake(f"max_batch_size is {largest}", "1 or more", "correct config.pbtxt")
@@ -90,4 +90,6 @@ def share_of_cores(text, groups):
     other's way.
     """
     instances = sum(group["count"] for group in groups if group["kind"] != "KIND_GPU")
-    return int(text or max(1, len(os.sched_getaffinity(0)) // max(1, instances)))
+    # Not on every system can a process be kept to some of the cores.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(text or max(1, cores // max(1, instances)))

@@ -56,7 +56,7 @@ def apply_folded(network, variables, images):
     from flaxmodels.resnet.ops import BatchNorm
 
     def only_add(call, args, kwargs, context):
-        if not isinstance(context.module, BatchNorm):
+        if not (isinstance(context.module, BatchNorm) and context.method_name == "__call__"):
             return call(*args, **kwargs)
         return args[0] + context.module.get_variable("params", "bias").astype(args[0].dtype)
 
