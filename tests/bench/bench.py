@@ -67,7 +67,7 @@ def main() -> int:
             continue
         took = time.perf_counter() - start
         for file in results(settings.output, name):  # of an earlier run, perhaps by other names
-            file.unlink()
+            forget(file)
         for number, part in enumerate(parts):
             part.measured = {
                 "date": f"{datetime.now(UTC):%Y-%m-%d}", "took": took, "quick": settings.quick,
@@ -134,6 +134,15 @@ def write(part: Part, folder: Path) -> None:
     (folder / f"{part.name}.md").write_text(page.section(part))
     for plot in part.plots:
         plots.draw(plot, folder / "plots")
+
+
+def forget(file: Path) -> None:
+    """Delete a part's JSON, its Markdown and its plots."""
+    for plot in json.loads(file.read_text())["plots"]:
+        for suffix in plots.SUFFIXES:
+            (file.parent / "plots" / f"{plot['name']}.{suffix}").unlink(missing_ok=True)
+    file.with_suffix(".md").unlink(missing_ok=True)
+    file.unlink()
 
 
 def results(folder: Path, name: str) -> list[Path]:

@@ -95,8 +95,20 @@ def test_parts_in_their_order_and_none_of_yesterday(run, bench, tmp_path):
     assert text.index("## Last") < text.index("## First")
     module.write_text(parts.format("Part('m', 'Other')"))
     assert run("good_one", "--update-results") == 0
-    assert [file.name for file in (tmp_path / "out").glob("*.json")] == ["m.json"]
+    assert [file.name for file in (tmp_path / "out").glob("*.*")] == ["m.json", "m.md"]
     assert "## First" not in bench.PAGE.read_text()
+
+
+def test_nothing_is_left_of_a_part_that_is_no_more(run, tmp_path):
+    out = tmp_path / "out"
+    assert run("good_one") == 0
+    (out / "plots/other.svg").touch()
+    module = tmp_path / "modules/good_one.py"
+    module.write_text(GOOD.replace("good-figures", "new").replace("good-plot", "new-plot"))
+    assert run("good_one") == 0
+    assert sorted(str(file.relative_to(out)) for file in out.rglob("*.*")) == [
+        "new.json", "new.md", "plots/new-plot.png", "plots/new-plot.svg", "plots/other.svg",
+    ]  # fmt: skip
 
 
 def test_the_page(run, bench, tmp_path):
