@@ -102,8 +102,8 @@ class Generator:
     def run(self, load: Load, look: Callable[[], object] = lambda: None) -> Figures:
         """Send the load; its figures, errors among them.
 
-        ``look`` is called when the measurement begins, after the requests that warm up, and when it
-        ends, while the last requests are under way.
+        ``look`` is called before the measurement, after the requests that warm up, and when its
+        time is over, while the last requests may be under way.
         """
         clients, schedule = range(load.clients), load.schedule()
         busy = self._processes[: load.clients]
@@ -118,14 +118,16 @@ class Generator:
             _hear(process, "warm")
         look()
         begin = time.perf_counter()
-        if schedule is None:
-            time.sleep(load.seconds)
-        else:
+        if schedule is not None:  # in an open loop they are told when to begin, else when to end
             begin += HEAD_START
+            for process in busy:
+                _tell(process, begin)
+        time.sleep(max(0.0, begin + load.seconds - time.perf_counter()))
         end = time.perf_counter()
         look()
-        for process in busy:
-            _tell(process, begin)
+        if schedule is None:
+            for process in busy:
+                _tell(process, None)
         told = [_hear(process) for process in busy]
         spans = [tuple(span) for each in told for span in each["spans"]]
         errors = [error for each in told for error in each["errors"]]
@@ -239,7 +241,7 @@ def main() -> int:
             if not number:
                 table.writeheader()
             table.writerow(
-                {k: round(v) if "latency" in k else f"{v:g}" for k, v in figures.items()}
+                {k: f"{v:.0f}" if "latency" in k else f"{v:g}" for k, v in figures.items()}
             )
             sys.stdout.flush()
     return 1 if failed else 0

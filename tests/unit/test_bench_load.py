@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,21 @@ def test_a_closed_loop(load, stub, protocol):
     wait_until(lambda: counted(stub, "echo") >= answered + 4)
 
 
+@pytest.mark.parametrize("rate", [None, 40])
+def test_looks_at_the_begin_and_at_the_end(load, stub, rate):
+    looks = []
+
+    def look():
+        looks.append((time.perf_counter(), counted(stub, "echo")))
+
+    wanted = load.Load(stub.http_url, "echo", 2, 1.0, rate=rate, constant=True)
+    with load.Generator(1) as generator:
+        generator.must(wanted, look)
+    (begin, before), (end, after) = looks
+    assert end - begin >= wanted.seconds
+    assert after > before  # of the first second at least one request is answered
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_an_open_loop(load, stub, shared):
     wanted = load.Load(stub.http_url, "echo", 3, 0.5, rate=40, shared=shared)
@@ -177,6 +193,9 @@ def test_the_command(stub):
     done = ask("--model=refusing", "--rates", "50")
     assert done.returncode == 1
     assert done.stdout.startswith("Request Rate,Inferences/Second,p50 latency,")
+    done = ask("--model=nobody")
+    assert done.returncode == 1
+    assert ",nan,nan,nan,nan,nan,0,1\n" in done.stdout
     done = ask("--model=echo", "--rates", "50", "--clients", "1", "2")
     assert done.returncode == 2
     assert "expected one number of --clients" in done.stderr
