@@ -164,13 +164,14 @@ class Run:
             row = {"dtype": dtype, "side": side, "operations": operations, "bandwidth": bandwidth}
             self.result["limits"].append(row)
         limits = Limits(*(max(each[n]["rate"] for each in found.values()) for n in (0, 1)))
-        for batch in self.options.batches:
+        for number, batch in enumerate(self.options.batches):
+            if peer and number:
+                peer = self.torch_side(dtype)  # its compiler starts afresh
             rows = self.measure_batch(ours, peer, batch)
             self.roofline(dtype, batch, limits, rows)
             if batch in self.options.detail:
                 self.look_inside(ours, peer, batch)
             self.write()
-            peer = self.torch_side(dtype) if peer else None  # its compiler starts afresh
 
     def torch_side(self, dtype: str) -> Any:
         try:

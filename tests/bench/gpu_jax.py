@@ -74,9 +74,14 @@ def random_variables(network: nn.Module) -> Variables:
 
 
 def random_images(batch: int, size: int) -> np.ndarray:
-    """Seeded uint8 images [batch, size, size, 3]; as float32 they are divided by 255."""
-    shape = (batch, size, size, 3)
-    return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    """Seeded uint8 images [batch, size, size, 3]; as float32 they are divided by 255.
+
+    Each has a brightness and a colour of its own. To a network noise looks like any other noise:
+    rows in a wrong order would pass for the right ones.
+    """
+    generator = np.random.default_rng(1)
+    bounds = generator.integers(1, 257, (batch, 1, 1, 3))  # of red, green and blue
+    return generator.integers(0, bounds, (batch, size, size, 3), np.uint8)
 
 
 def as_floats(images: np.ndarray) -> np.ndarray:

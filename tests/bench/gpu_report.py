@@ -14,12 +14,15 @@ TARGET_NETWORK = ("ResNet50", 224)
 Rows = list[dict[str, Any]]
 NOTES = """\
 - Both sides compute the same network with the same weights: the logits of every way agree with
-  JAX's in float32, or it is not timed. Images are seeded and differ from each other.
+  JAX's in float32, or it is not timed. Images are seeded, each of a brightness and a colour of its
+  own, so that the logits of one do not pass for another's.
 - *folded*: BatchNorm's factors are moved into the kernels when the weights are loaded. *constants*:
   the weights are inside the program. *frozen*: PyTorch's inductor sees the weights as constants.
 - *device*: images are on the device and logits stay there; calls queue on a GPU, one at a time on a
   CPU. *host*: images come from numpy, logits go back to it, one batch after the other; *pinned*:
   from page-locked memory; *overlapped*: the next batch travels while the present one is computed.
+  JAX has overlapped ways and no pinned ones, PyTorch pinned ones and no overlapped ones: with the
+  best of each side, transfers are no comparison of the two.
 - Nothing is donated: a batch of images has neither the shape nor the dtype of the logits, so XLA
   has no use for its memory. Images are [n, height, width, 3] (NHWC) on both sides; XLA chooses each
   convolution's layout itself, and `xla_gpu_force_conv_nhwc` or `_nchw` force one.

@@ -1,11 +1,13 @@
 """The GPU benchmark: its counts, limits, tables and verdict, and a short run of JAX's side."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,6 +106,76 @@ def test_folding_keeps_the_logits_and_a_wrong_fold_is_not_timed(dtype):
     side.folded = side.on_device({**folded, name: folded[name] + 1})
     with pytest.raises(ValueError, match=r"expected at most .*; it is not timed"):
         gpu_timing.checked(way, dtype, reference)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rows_in_a_wrong_order_are_not_timed(dtype):
+    import gpu_jax
+    import gpu_timing
+
+    arrays = gpu_jax.random_variables(gpu_jax.make_network("ResNet18", "float32"))
+    images = gpu_jax.as_floats(gpu_jax.random_images(4, 64))
+    reference = gpu_jax.JaxSide("ResNet18", "float32", arrays).plain_jit(images).logits()
+    runner = gpu_jax.JaxSide("ResNet18", dtype, arrays).folded_jit(images)
+    right = gpu_timing.Way("JAX", "folded", "device", lambda: runner)
+    gpu_timing.checked(right, dtype, reference)
+    reversed_ = gpu_timing.Runner(runner.run, lambda: runner.logits()[::-1])
+    wrong = gpu_timing.Way("JAX", "folded", "device", lambda: reversed_)
+    with pytest.raises(ValueError, match="it is not timed"):
+        gpu_timing.checked(wrong, dtype, reference)
+    # Whichever two are exchanged.
+    for one, other in itertools.combinations(reference, 2):
+        assert gpu_timing.difference(one, other) > 2 * max(gpu_timing.TOLERANCE.values())
+
+
+def test_images_have_a_brightness_and_a_colour():
+    import gpu_jax
+
+    images = gpu_jax.random_images(3, 32)
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, gpu_jax.random_images(3, 32))
+    means = images.mean((1, 2))
+    assert np.ptp(means, axis=0).min() > 10  # brighter and darker ones
+    assert np.ptp(means, axis=1).min() > 10  # not grey
+
+
+def test_a_compiler_starts_afresh_for_each_batch_size_and_no_more(monkeypatch):
+    import gpu
+    import gpu_jax
+    import gpu_roofline
+
+    made, used = [], []
+
+    class Run(gpu.Run):
+        def __init__(self):
+            self.options = SimpleNamespace(
+                architecture="ResNet50", batches=[1, 2, 4], detail=[4], quick=True
+            )
+            self.on_gpu, self.torch, self.arrays = False, True, {}
+            self.result = {"limits": []}
+
+        def torch_side(self, dtype):
+            made.append(f"{dtype}, {len(made)}")
+            return made[-1]
+
+        def measure_batch(self, ours, peer, batch):
+            used.append((batch, peer))
+
+        def look_inside(self, ours, peer, batch):
+            used.append((batch, peer))
+
+        def roofline(self, *_):
+            """Of no interest here."""
+
+        write = roofline
+
+    reached = ({"rate": 1.0}, {"rate": 1.0})
+    monkeypatch.setattr(gpu_jax, "JaxSide", lambda *_: None)
+    monkeypatch.setattr(gpu_roofline, "jax_limits", lambda *_: reached)
+    monkeypatch.setattr(gpu_roofline, "torch_limits", lambda *_, gpu: reached)
+    Run().measure("tf32")
+    assert made == ["tf32, 0", "tf32, 1", "tf32, 2"]
+    assert used == [(1, made[0]), (2, made[1]), (4, made[2]), (4, made[2])]
 
 
 def test_ways_are_interleaved_and_those_that_fail_tell_why():
