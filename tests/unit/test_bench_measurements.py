@@ -63,7 +63,26 @@ def test_costs(settings):
     ]
     held = [row["MiB"].median for row in memory.rows]
     assert held == sorted(held)
-    assert copies.targets[0].figure.median == copies.rows[1]["copies"].median / 2
+    assert [row["held"] and row["held"].median for row in copies.rows] == [None, 1, 1, 2]
+    assert [target.figure for target in copies.targets] == [row["held"] for row in copies.rows[1:3]]
+    assert all(row["ratio"] == row["ms"].over(copies.rows[0]["ms"]) for row in copies.rows)
+
+
+def test_two_buffers_for_one_tensor_miss_the_target(settings, monkeypatch):
+    import costs
+
+    monkeypatch.setattr(costs, "LARGE", 2**23)
+    # The model has read its input twice, and answers with what it has just made.
+    again = costs.ANSWERING.replace(".as_numpy()", ".as_numpy().copy()")
+    again = again.replace("InferenceResponse([self.answer])", "InferenceResponse([self.fresh()])")
+    again += (
+        "\n    def fresh(self):\n"
+        "        return pb_utils.Tensor('OUT', self.answer.as_numpy().copy())\n"
+    )
+    monkeypatch.setattr(costs, "ANSWERING", again)
+    part = costs.copies(settings)
+    assert [target.figure.median for target in part.targets] == [2, 2]
+    assert [target.verdict for target in part.targets] == ["missed", "missed"]
 
 
 def test_copies_are_counted(settings, monkeypatch):
@@ -74,13 +93,17 @@ def test_copies_are_counted(settings, monkeypatch):
     tensor = np.ones(2**20, np.uint8)
     assert [
         costs.buffers(what)
-        for what in (lambda: None, tensor.copy, lambda: (tensor.copy(), tensor.copy()))
-    ] == [0, 1, 2]
+        for what in (
+            lambda: None, tensor.copy, lambda: (tensor.copy(), tensor.copy()),
+            tensor[: 2**19].copy,
+        )
+    ] == [0, 1, 2, 0.5]  # fmt: skip
 
 
 def figures(rate):
     return {
         "Inferences/Second": rate, "p50 latency": 2000.0, "p99 latency": 3000.0, "mean batch": 1.5,
+        "Request Count": 2 * rate,
     }  # fmt: skip
 
 
