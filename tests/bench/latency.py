@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from load import PERCENTILES, Figures, Generator, Load
@@ -35,9 +35,9 @@ def part(offered: Mapping[float, list[Figures]], capacity: float) -> Part:
             "part": f"{part:.0%}",
             **{
                 name: Spread.of([each[name] for each in rounds])
-                for name in ("Request Rate", "Inferences/Second")
+                for name in ("Request Rate", "Inferences/Second", "Request Count")
             },
-            **{name: Spread.of([each[name] / 1000 for each in rounds]) for name in names},
+            **{f"p{q} latency": percentile(rounds, q) for q in PERCENTILES},
         }
         for part, rounds in offered.items()
     ]
@@ -49,12 +49,14 @@ def part(offered: Mapping[float, list[Figures]], capacity: float) -> Part:
             "independently of each other and of the answers (an open loop with the intervals of a "
             "Poisson process) at parts of the "
             f"{capacity:.0f} images a second that 16 clients got in the same run. A latency is "
-            "counted from when its request was due. Milliseconds."
+            "counted from when its request was due. Milliseconds; a percentile is empty where a "
+            "round had too few answers for one beyond it."
         ),
         columns={
             "part": "load",
             "Request Rate": "Request Rate",
             "Inferences/Second": "Inferences/Second",
+            "Request Count": "Request Count",
             **{name: name for name in names},
         },
         rows=rows,
@@ -67,12 +69,23 @@ def part(offered: Mapping[float, list[Figures]], capacity: float) -> Part:
                 lines=[
                     Line(
                         name,
-                        [row["Request Rate"].median for row in rows],
-                        [row[name] for row in rows],
+                        [row["Request Rate"].median for row in there],
+                        [row[name] for row in there],
                     )
                     for name in names
+                    if (there := [row for row in rows if row[name]])
                 ],
                 log_y=True,
             )
         ],
     )
+
+
+def percentile(rounds: Sequence[Figures], q: int) -> Spread | None:
+    """Milliseconds that so many in a hundred answers took; None if a round has none beyond it.
+
+    That is the 99th from 100 answers on, the 95th from 20.
+    """
+    if min(each["Request Count"] for each in rounds) * (100 - q) < 100:
+        return None
+    return Spread.of([each[f"p{q} latency"] / 1000 for each in rounds])

@@ -128,12 +128,19 @@ def test_gains(settings):
     ]  # fmt: skip
     assert part.rows[1]["gain"] == Spread.of([12, 11])
     assert part.rows[1]["p50"].median == 2
+    assert [row["count"].median for row in part.rows] == [9, 104, 80, 10, 120, 180]
+    # Of the second row one round has 88 answers: none is beyond the 99th percentile.
+    assert [row["p99"] and row["p99"].median for row in part.rows] == [None] * 4 + [3, 3]
     verdicts = {target.name: target.verdict for target in part.targets}
     assert list(verdicts.values()) == [
         "met", "missed", *["not measured"] * 2, "missed", "met", *["not measured"] * 2,
     ]  # fmt: skip
     assert verdicts["ResNet18, 16 clients, ours: beside the tutorial's"] == "missed"
     assert [plot.name for plot in part.plots] == ["serving-resnet18"]
+
+    measured["stub", "resnet18", 16] = [figures(rate) for rate in (300, 400)]
+    last = serving.gains(measured, owners, (16,), 1.0, settings).rows[-1]
+    assert (last["owner"], last["rate"].median, last["gain"]) == ("stub", 350, None)
 
     part = serving.loss(measured, owners, 2)
     assert [row["kept"] for row in part.rows] == [Spread.of([60 / 64, 60 / 80])]
@@ -152,7 +159,29 @@ def test_latency_over_load(settings, tmp_path):
     part = latency.part(offered, 50.0)
     assert [row["part"] for row in part.rows] == ["50%", "80%"]
     assert [row["Request Rate"].median for row in part.rows] == [25, 40]
+    assert all(row["Request Count"].median > 10 for row in part.rows)
+    # A second and a half of that is not enough for the 99th percentile.
     (plot,) = part.plots
-    assert [line.label for line in plot.lines] == [f"p{q} latency" for q in (50, 90, 95, 99)]
+    assert "p99 latency" not in [line.label for line in plot.lines]
+    assert plot.lines[0].label == "p50 latency"
     assert plot.lines[0].x == [25, 40]
-    assert plot.lines[3].y == [row["p99 latency"] for row in part.rows]
+
+
+def test_a_percentile_has_an_answer_beyond_it(settings):
+    import latency
+    from load import opened
+    from parts import Spread
+
+    def rounds(*counts):
+        spans = [[(0.0, 0.001 * n, True) for n in range(1, count + 1)] for count in counts]
+        return [{**opened(each, 0.0), "Request Rate": 9} for each in spans]
+
+    few, some, many = rounds(19, 50), rounds(20, 99), rounds(100, 200)
+    part = latency.part({0.1: few, 0.5: some, 0.9: many}, 10.0)
+    measured = [{q for q in (50, 90, 95, 99) if row[f"p{q} latency"]} for row in part.rows]
+    assert measured == [{50, 90}, {50, 90, 95}, {50, 90, 95, 99}]
+    assert part.rows[2]["p99 latency"] == latency.percentile(many, 99)
+    assert latency.percentile(many, 50) == Spread.of([50.5, 100.5])
+    assert {line.label: len(line.y) for line in part.plots[0].lines} == {
+        "p50 latency": 3, "p90 latency": 3, "p95 latency": 2, "p99 latency": 1,
+    }  # fmt: skip
