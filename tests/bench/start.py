@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -44,12 +45,7 @@ def run(settings: Settings) -> Part:
         def plain() -> float:
             python, kept = environment.path / "bin/python", folder / "plain"
             command = [str(python), str(PLAIN), architecture, str(kept)]
-            start = time.perf_counter()
-            subprocess.run(
-                [*command, *sizes], check=True, env=native_variables(environment),
-                start_new_session=True,  # as the server (see direct.py)
-            )  # fmt: skip
-            return time.perf_counter() - start
+            return until_ready([*command, *sizes], native_variables(environment))
 
         ways = {"warm": partial(server, warm=True), "plain": plain}
         if settings.quick:
@@ -74,8 +70,9 @@ def run(settings: Settings) -> Part:
         description=(
             f"Seconds until the real tritonserver with {title} and batch sizes {buckets} is ready, "
             "all processes included: the server, the one that completes the configuration, and "
-            "one for each instance. The script has the same Python and the same packages, makes "
-            "the weights as numbers, and has one instance."
+            "one for each instance. The batch sizes are told to the model (batch_buckets). The "
+            "script has the same Python and the same packages, makes the weights as numbers, and "
+            "is ready after the last call. No end of a process is counted."
         ),
         columns={"way": "what", "seconds": "s", "ratio": "beside the script"},
         rows=[
@@ -89,3 +86,21 @@ def run(settings: Settings) -> Part:
         ],
         absent=settings.pick([], ["a start without compiled programs: only in a full run"]),
     )
+
+
+def until_ready(command: Sequence[str], variables: Mapping[str, str]) -> float:
+    """Seconds until a process says that it is ready; then its end is waited for."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=dict(variables),
+        start_new_session=True,  # as the server (see direct.py)
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        told = process.stdout.readline().strip()
+        spent = time.perf_counter() - start
+    if told != "ready" or process.returncode:
+        raise RuntimeError(
+            f"the script said {told!r} and ended with status {process.returncode}; "
+            "expected 'ready' and 0; it says why above"
+        )
+    return spent

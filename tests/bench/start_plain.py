@@ -3,6 +3,8 @@
 Run by ``start.py`` with the Python of the real server's environment:
 
     python start_plain.py ARCHITECTURE CACHE SIZE...
+
+Says so when it is ready: its end is no part of a start.
 """
 
 import os
@@ -37,6 +39,7 @@ def main() -> None:
     program = jax.jit(lambda variables, images: network.apply(variables, images, train=False))
     for size in map(int, sizes):
         program(variables, np.zeros((size, 224, 224, 3), np.float32)).block_until_ready()
+    print("ready", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Each benchmark runs, with the stub where the real server would be, and says what it found."""
 
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,27 @@ def test_a_percentile_has_an_answer_beyond_it(settings):
     assert {line.label: len(line.y) for line in part.plots[0].lines} == {
         "p50 latency": 3, "p90 latency": 3, "p95 latency": 2, "p99 latency": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("print('ready'); raise SystemExit(2)", "said 'ready' and ended with status 2"),
+        ("print('loading')", "said 'loading' and ended with status 0"),
+        ("", "said '' and ended with status 0"),
+    ],
+)
+def test_a_script_that_does_not_become_ready(settings, code, said):
+    import start
+
+    with pytest.raises(RuntimeError, match=said):
+        start.until_ready([sys.executable, "-c", code], {})
+
+
+def test_the_end_of_a_process_is_no_part_of_its_start(settings):
+    import start
+
+    begin = time.perf_counter()
+    code = "import time; print('ready', flush=True); time.sleep(0.5)"
+    spent = start.until_ready([sys.executable, "-c", code], {})
+    assert 0 < spent <= time.perf_counter() - begin - 0.5
