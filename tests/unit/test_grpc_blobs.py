@@ -65,6 +65,7 @@ def test_a_small_request_is_protobuf_s() -> None:
         request(BIG).SerializeToString() + b"\x3a\x80",
         request(BIG).SerializeToString() + b"\x3a" + b"\xff" * 11,
         request(BIG).SerializeToString() + b"\xff" * 11,
+        request(BIG).SerializeToString() + b"\xba\x80\x80\x80\x80\x00\x00",  # too long a tag
         request(BIG).SerializeToString() + b"\x0a\x01\xff",  # a name that is no text
         request(BIG).SerializeToString() + b"\x00\x00",
     ],

@@ -24,6 +24,7 @@ _RAW_INPUT = 7 << 3 | _BYTES_KIND
 _RAW_OUTPUT = bytes([6 << 3 | _BYTES_KIND])
 # A number is given in bytes of seven bits, of which all but the last have the eighth set.
 _LONGEST_VARINT = 10
+_LONGEST_TAG = 5
 _MORE = 0x80
 
 
@@ -94,6 +95,8 @@ def _split(body: bytes) -> tuple[bytes, list[memoryview]] | None:
     while at < len(body):
         start = at
         tag, at = _read_varint(body, at)
+        if at - start > _LONGEST_TAG:
+            return None
         size, at = _read_varint(body, at)
         if tag & 7 != _BYTES_KIND or at + size > len(body):
             return None
