@@ -43,8 +43,7 @@ def decode(
     """Read a request whose first ``json_size`` bytes are JSON, the rest binary tensors.
 
     The request's binary tensors are views of ``body``; ``limit`` is how many bytes an input in JSON
-    may have. InferenceError with the server's text if
-    the body is refused.
+    may have. InferenceError with the server's text if the body is refused.
     """
     # Bytes without binary tensors behind them, which may be long, are not copied by that.
     document = documents.parse(bytes(body[:json_size]))
