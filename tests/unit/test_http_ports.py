@@ -6,11 +6,13 @@ import asyncio
 import gc
 import logging
 import socket
+import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,11 +21,14 @@ import tritonclient.http
 import urllib3
 from instances import write_files
 from patience import PATIENCE, wait_until
+from starlette.types import Receive, Scope, Send
 from test_http_endpoint import refuses
 from tritonclient.utils import InferenceServerException
 
 import triton_stub
+from triton_stub.endpoints.grpc.endpoint import GrpcEndpoint
 from triton_stub.endpoints.http.endpoint import HttpEndpoint
+from triton_stub.endpoints.http.port import Port
 from triton_stub.endpoints.serving import Serving
 from triton_stub.errors import ServerError
 
@@ -160,6 +165,61 @@ def test_the_port_of_metrics_does_not_wait_for_that_of_http(server: triton_stub.
         held.release()
         assert isinstance(asked.exception(PATIENCE), InferenceServerException)
         stopped.result(PATIENCE)
+
+
+def descriptors() -> int:
+    """How many this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [(asyncio, "SelectorEventLoop"), (threading.Thread, "start")]
+)
+def test_a_port_that_cannot_be_opened_is_closed(
+    where: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be no descriptor left for its event loop, or no thread."""
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError
+
+    port = Port(app, "127.0.0.1", 0)
+    before = descriptors()
+    with monkeypatch.context() as patched:
+        patched.setattr(where, name, Mock(side_effect=OSError("of all things")))
+        with pytest.raises(OSError, match="of all things"):
+            port.start()
+    assert not port.is_open
+    port.stop()
+    assert descriptors() == before
+    port.start()
+    assert not refuses(port.url)
+    port.stop()
+    assert refuses(port.url)
+
+
+def test_ports_are_opened_together_or_not_at_all(
+    server: triton_stub.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    start_port, start_grpc = Port.start, GrpcEndpoint.start
+
+    def start(port: Port) -> None:
+        if len(opened) == 2:
+            raise OSError("of all things")
+        start_port(port)
+        opened.append(port.url)
+
+    def start_first(endpoint: GrpcEndpoint) -> None:
+        start_grpc(endpoint)
+        opened.append(endpoint.grpc_url)
+
+    monkeypatch.setattr(Port, "start", start)
+    monkeypatch.setattr(GrpcEndpoint, "start", start_first)
+    with pytest.raises(OSError, match="of all things"):
+        server.serve(http_port=0, grpc_port=0, metrics_port=0)
+    assert len(opened) == 2
+    assert all(map(refuses, opened))
 
 
 def given(client: Any) -> Any:

@@ -101,8 +101,12 @@ class Serving:
         if self._is_started:
             raise ServerError("the ports are open already")
         self.listen()
-        for endpoint in self._endpoints:
-            endpoint.start()
+        try:
+            for endpoint in self._endpoints:
+                endpoint.start()
+        except BaseException:
+            self.stop()
+            raise
         self._is_started = True
         return self
 

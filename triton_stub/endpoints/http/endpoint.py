@@ -89,13 +89,20 @@ class HttpEndpoint:
         return self
 
     def start(self) -> Self:
-        """Open the ports; connections are accepted when this returns. Raises as ``listen()``."""
+        """Open the ports; connections are accepted when this returns. Raises as ``listen()``.
+
+        No port stays open either if a thread or its event loop cannot be made.
+        """
         for port, _ in self._ports:
             port.check_not_started()
         self.listen()
-        for port, title in self._ports:
-            port.start()
-            self._log.note(LogLevel.INFO, f"Started {title} at {port.url}")
+        try:
+            for port, title in self._ports:
+                port.start()
+                self._log.note(LogLevel.INFO, f"Started {title} at {port.url}")
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def close(self) -> None:

@@ -78,16 +78,21 @@ class Port:
         """Open the port; connections are accepted when this returns."""
         self.listen()
         assert self._listener is not None
-        runner = self._runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
-        runner.get_loop()  # made here, so that ``close`` has it at once
-        closing = self._closing = asyncio.Event()
-        self._thread = threading.Thread(
+        runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
+        loop = runner.get_loop()  # made here, so that ``close`` has it at once
+        closing = asyncio.Event()
+        thread = threading.Thread(
             target=_run,
             args=(runner, self._app, self._listener, closing),
             name=f"http {self.url}",
             daemon=True,
         )
-        self._thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            loop.close()
+            raise
+        self._runner, self._closing, self._thread = runner, closing, thread
 
     def close(self) -> None:
         """Have the port closed soon, and wait for nobody."""
