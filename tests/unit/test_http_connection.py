@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,9 +14,13 @@ from pathlib import Path
 import pytest
 from instances import write_files
 from patience import PATIENCE, wait_until
+from starlette.types import ASGIApp, Receive, Scope, Send
+from test_http_endpoint import refuses
 
 from triton_stub import Server
 from triton_stub.endpoints.http import port
+from triton_stub.endpoints.http.departure import DEPARTURE
+from triton_stub.endpoints.http.port import Port
 from triton_stub.endpoints.serving import Serving
 
 CONFIG = """
@@ -48,6 +54,7 @@ class TritonPythonModel:
 """
 GET = b"GET /v2/models/wait/ready HTTP/1.1\r\n%b\r\n"
 HALF = b"POST /v2/models/wait/infer HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n"
+LARGE = bytes(100_000)  # more than the Outbox keeps
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
 
 
@@ -75,8 +82,9 @@ def infer(identifier: str, headers: bytes = b"") -> bytes:
 
 
 @contextmanager
-def connected(server: Server | Serving) -> Iterator[socket.socket]:
-    host, _, port = server.http_url.rpartition(":")
+def connected(server: Server | Serving | Port) -> Iterator[socket.socket]:
+    url = server.url if isinstance(server, Port) else server.http_url
+    host, _, port = url.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         yield connection
 
@@ -146,20 +154,72 @@ def test_a_client_that_closes_its_side_alone_is_answered(server: Server, told: P
         assert b'"id":"half"' in everything(connection)
 
 
+@contextmanager
+def opened(app: ASGIApp) -> Iterator[Port]:
+    """A port where another application answers."""
+    port = Port(app, "127.0.0.1", 0)
+    port.start()
+    try:
+        yield port
+    finally:
+        port.stop()
+
+
+async def answer(send: Send, *parts: bytes) -> None:
+    size = b"%d" % sum(map(len, parts))
+    headers = [(b"content-length", size)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for left, part in zip(reversed(range(len(parts))), parts, strict=True):
+        await send({"type": "http.response.body", "body": part, "more_body": left > 0})
+
+
+@pytest.mark.parametrize(("method", "body"), [(b"GET", LARGE + b"tail"), (b"HEAD", b"")])
+def test_the_end_of_an_answer_is_sent_to_a_client_that_has_closed_its_side(
+    method: bytes, body: bytes
+) -> None:
+    """The port hears of that in the same round of its event loop as it answers."""
+    is_busy, is_closed = threading.Event(), threading.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        is_busy.set()
+        is_closed.wait(PATIENCE)
+        await answer(send, LARGE, b"tail")
+
+    with opened(app) as port, connected(port) as first, connected(port) as connection:
+        first.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert is_busy.wait(PATIENCE)
+        connection.sendall(method + b" / HTTP/1.1\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        is_closed.set()
+        head, end, came = everything(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert end
+    assert came == body
+
+
+def test_nothing_is_said_of_an_answer_to_a_client_that_has_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = []
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        while not scope["state"][DEPARTURE].happened:
+            await asyncio.sleep(0)
+        await answer(send, *[LARGE] * 20)
+        told.append(True)
+
+    with opened(app) as port, connected(port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        connection.close()
+        wait_until(lambda: bool(told))
+    assert not caplog.records
+
+
 @pytest.fixture
 def serving(server: Server, monkeypatch: pytest.MonkeyPatch) -> Serving:
     """A port that waits as long as it must when it closes."""
     monkeypatch.setattr(port, "GRACE_SECONDS", None)
     return server.serve(http_port=0)
-
-
-def refuses(serving: Serving) -> bool:
-    """True if the port is closed."""
-    try:
-        with connected(serving):
-            return False
-    except ConnectionRefusedError:
-        return True
 
 
 def test_nobody_waits_for_the_rest_of_a_request(serving: Serving) -> None:
@@ -178,7 +238,7 @@ def test_half_a_request_does_not_keep_the_one_before_from_its_answer(
         connection.sendall(infer("a") + HALF + b"{")
         wait_until((told / "a.begun").exists)
         stopped = pool.submit(serving.stop)
-        wait_until(lambda: refuses(serving))
+        wait_until(lambda: refuses(serving.http_url))
         (told / "go").touch()
         assert b'"id":"a"' in connection.makefile("rb").read(200)
         connection.close()

@@ -91,6 +91,18 @@ def test_it_is_written_before_the_end() -> None:
     assert calls(work) == [b"head", "close", "later"]
 
 
+def test_what_is_written_after_the_end_is_lost() -> None:
+    """Without a word to the transport, which would warn of it."""
+
+    def work(outbox: Outbox) -> None:
+        outbox.close()
+        outbox.write(b"head")
+        outbox.write(b"body")
+        outbox.write(LARGE)
+
+    assert calls(work) == ["close", "later"]
+
+
 def test_everything_else_is_the_transport_s() -> None:
     def work(outbox: Outbox) -> None:
         outbox.pause_reading()

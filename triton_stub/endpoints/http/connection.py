@@ -62,8 +62,12 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             super().shutdown()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Called by asyncio when the client has hung up; True to keep our side open."""
+        """Called by asyncio when the client has hung up; True to keep our side open.
+
+        Otherwise asyncio closes the transport beneath the Outbox, in which an answer may wait.
+        """
         if not self._is_answering():
+            self.transport.close()
             return None
         self._end_after_answers()
         self._departure.happen()

@@ -22,7 +22,9 @@ class Outbox(asyncio.Transport):
         self._waiting: bytes | bytearray | memoryview = b""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write, now or soon."""
+        """Write, now or soon; nothing, once it is closed."""
+        if self._transport.is_closing():
+            return  # asyncio would warn of each write to a client that has gone
         if self._waiting:
             if len(data) <= _JOIN_BYTES:
                 data = b"".join((self._waiting, data))
