@@ -215,6 +215,23 @@ def test_nothing_is_said_of_an_answer_to_a_client_that_has_gone(
     assert not caplog.records
 
 
+def test_a_client_that_reads_too_slowly_is_cut_off_when_the_port_closes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(port, "GRACE_SECONDS", 0.1)
+    pieces = 64 * [bytes(1 << 20)]  # more than fits into the buffers of both sides
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, *pieces)
+
+    with opened(app) as slow, connected(slow) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert connection.recv(1 << 10)
+        slow.stop()
+        assert len(everything(connection)) < len(pieces) << 20
+    assert not caplog.records
+
+
 @pytest.fixture
 def serving(server: Server, monkeypatch: pytest.MonkeyPatch) -> Serving:
     """A port that waits as long as it must when it closes."""

@@ -26,6 +26,9 @@ class Transport(asyncio.Transport):
     def close(self) -> None:
         self.calls.append("close")
 
+    def abort(self) -> None:
+        self.calls.append("abort")
+
     def pause_reading(self) -> None:
         self.calls.append("pause")
 
@@ -101,6 +104,14 @@ def test_what_is_written_after_the_end_is_lost() -> None:
         outbox.write(LARGE)
 
     assert calls(work) == ["close", "later"]
+
+
+def test_what_waits_is_lost_where_it_is_aborted() -> None:
+    def work(outbox: Outbox) -> None:
+        outbox.write(b"head")
+        outbox.abort()
+
+    assert calls(work) == ["abort", "later"]
 
 
 def test_everything_else_is_the_transport_s() -> None:

@@ -47,6 +47,11 @@ class Outbox(asyncio.Transport):
         self._flush()
         self._transport.close()
 
+    def abort(self) -> None:
+        """Close it at once, whatever has been written."""
+        self._waiting = b""
+        self._transport.abort()
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As asyncio has it."""
         return self._transport.get_extra_info(name, default)

@@ -145,7 +145,12 @@ async def _serve(app: ASGIApp, listener: socket.socket, closing: asyncio.Event) 
     await asyncio.sleep(0)
     server.close()
     visitors.dismiss()
-    # Whatever is still done then, is cancelled at the end of the loop.
-    with contextlib.suppress(TimeoutError):
+    try:
         async with asyncio.timeout(GRACE_SECONDS):
             await visitors.gone()
+    except TimeoutError:
+        visitors.expel()
+        # First the connections are told that they are lost, then ends whatever writes to them.
+        # What is still done after that, is cancelled at the end of the loop.
+        for _ in range(2):
+            await asyncio.sleep(0)

@@ -26,6 +26,11 @@ class Visitors(ServerState):
         for connection in tuple(self.connections):
             connection.shutdown()
 
+    def expel(self) -> None:
+        """Close every connection at once, whatever its client has still to read."""
+        for connection in tuple(self.connections):
+            connection.transport.abort()
+
     def one_left(self) -> None:
         """Tell ``gone`` that a connection is closed."""
         self._fewer.set()
