@@ -77,6 +77,32 @@ def test_several_on_a_connection(server: Server) -> None:
     assert is_echo(answers)
 
 
+@pytest.mark.parametrize("path", [b"/v2/models/echo/infer", b"/v2/repository/index"])
+@pytest.mark.parametrize("behind", [b"\r\n", GET % b"", b"\0nonsense\r\n\r\n"])
+def test_what_is_behind_the_last_one_costs_no_answer(
+    server: Server, path: bytes, behind: bytes
+) -> None:
+    """It comes with the end of the body, and is read, or else the answer would be cut off."""
+    body = JSON + VALUES
+    for _ in range(5):
+        with connected(server) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(head(b"Expect: 100-continue\r\n" + LAST, path=path))
+            assert connection.recv(1 << 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(body[:-1000])
+            connection.sendall(body[-1000:] + behind)
+            answer = everything(connection)
+        assert is_echo(answer) or b"failed to parse the request JSON buffer" in answer
+
+
+def test_a_client_that_closes_its_side_behind_the_body_is_answered(server: Server) -> None:
+    for _ in range(5):
+        with connected(server) as connection:
+            connection.sendall(head() + JSON + VALUES)
+            connection.shutdown(socket.SHUT_WR)
+            assert is_echo(everything(connection))
+
+
 def test_a_body_that_is_too_large_is_refused(server: Server) -> None:
     small = server.serve(http_port=0, http_max_input_size=100_000)
     with connected(small) as connection:

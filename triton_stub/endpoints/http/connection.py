@@ -85,7 +85,11 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         elif self._upload.add(nbytes):
             self._upload = None
             self.parser = self._new_parser()  # the old one waits for the body
-            self.on_message_complete()
+            cycle = self.cycle
+            cycle.more_body = False
+            # Not at once: what has come behind the body is read first. A connection that is closed
+            # with bytes unread is reset, and the client may lose its answer.
+            self.loop.call_soon(cycle.message_event.set)
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Read some of a request, or of several."""
