@@ -14,6 +14,7 @@ from patience import PATIENCE
 from test_http_connection import GET, UPGRADE, connected, everything
 
 from triton_stub import Server
+from triton_stub.endpoints.http import connection as connection_module
 from triton_stub.endpoints.http import port
 from triton_stub.endpoints.http.upload import Upload
 
@@ -101,6 +102,20 @@ def test_a_client_that_closes_its_side_behind_the_body_is_answered(server: Serve
             connection.sendall(head() + JSON + VALUES)
             connection.shutdown(socket.SHUT_WR)
             assert is_echo(everything(connection))
+
+
+def test_more_is_announced_than_there_is_memory(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client may send less, and so much is there."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(connection_module, "Upload", fail)
+    with connected(server) as connection:
+        connection.sendall(head(LAST) + JSON + VALUES)
+        assert is_echo(everything(connection))
 
 
 def test_a_body_that_is_too_large_is_refused(server: Server) -> None:

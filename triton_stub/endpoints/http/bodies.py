@@ -26,7 +26,7 @@ _INT32 = 2**31
 #: How large a request to a model may be that has binary tensors: the server counts with 32 bits.
 LARGEST = _INT32 - 1
 #: In the state of a request: how an upload of its body is begun. None comes back if the body is
-#: small, of unknown size, larger than it may be, or there already.
+#: small, of unknown size, larger than it may be or than there is memory, or there already.
 BEGIN_UPLOAD = "triton_stub.begin_upload"
 _ADVICE = "Use --http-max-input-size to increase the limit."
 

@@ -168,8 +168,11 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         head, size = bytes(cycle.body), int(sizes[0])
         if size > limit or size - len(head) <= len(self.server_state.scratch):
             return None
+        try:
+            self._upload = Upload(size, head)
+        except MemoryError:  # less may come than is announced: it is kept as it comes
+            return None
         cycle.body = type(cycle.body)()
-        self._upload = Upload(size, head)
         return self._upload
 
     def _new_parser(self) -> httptools.HttpRequestParser:
