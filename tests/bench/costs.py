@@ -259,14 +259,20 @@ def buffers(what) -> float:
 def wall(code: str) -> float:
     """Seconds from the start of a process that runs some code to its end."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
     return time.perf_counter() - start
 
 
 def printed(code: str) -> list[float]:
     """The line of JSON that code prints in a new process."""
     done = subprocess.run(
-        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True,
+        env=environment(),
+    )  # fmt: skip
     told: list[float] = json.loads(done.stdout)
     return told
+
+
+def environment() -> dict[str, str]:
+    """This process's, but that Python writes the bytecode of what it imports, as it does."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}

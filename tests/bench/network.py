@@ -230,10 +230,13 @@ def targets(where: str, speeds: dict[str, Spread]) -> list[Target]:
 
 DESCRIPTION = """\
 Images a second, all cores, float32 images on the host to logits on the host. `cpu_engine` says who
-compiles the JAX function that is served; a peer runs an ONNX or PyTorch model of the same network
-that was not made from JAX. Differences of the logits are parts of the largest one.
+compiles the JAX function that is served, with the model's own functions: XLA has batches of more
+than 4 in parts, and the memory of the process is kept from call to call. A peer runs an ONNX or
+PyTorch model of the same network that was not made from JAX. Differences of the logits are parts of
+the largest one.
 """
 WHY = """\
 XLA's convolutions on CPUs are slow whatever is done around them: folding BatchNorm, weights as
-constants and other layouts change little. `cpu_engine` is there for that.
+constants, 1 by 1 convolutions as products of matrices change little, and im2col makes them slower.
+Memory that is kept from call to call is in this figure. `cpu_engine` is there for the rest.\
 """

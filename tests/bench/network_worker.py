@@ -84,7 +84,10 @@ def served(architecture, weights, *, dtype="float32", cpu_engine="xla"):
     import jax
     import jax.numpy as jnp
 
-    model, weighing = importlib.import_module("model"), importlib.import_module("resnet_weights")
+    model, reading, weighing = map(
+        importlib.import_module, ("model", "resnet_options", "resnet_weights")
+    )
+    model.keep_freed_memory()
     network = network_of(architecture, dtype)
     options = {"weights": weights.name, "compute_dtype": dtype}
     variables = weighing.load_variables(network, SHAPE, options, weights.parent)
@@ -95,15 +98,29 @@ def served(architecture, weights, *, dtype="float32", cpu_engine="xla"):
     if cpu_engine == "openvino":
         compiling = importlib.import_module("resnet_openvino")
         one = jax.ShapeDtypeStruct((1, *SHAPE), np.float32)
-        threads = importlib.import_module("resnet_options").share_of_cores("", [])
+        threads = reading.share_of_cores("", [])
         function = functools.partial(classify, variables)
         program = compiling.compile_with_openvino(function, one, dtype, threads)
         version = f"jax {jax.__version__}, openvino {sys.modules['openvino'].__version__[:8]}"
         return Engine(version, lambda _: program)
 
     def make(images):
-        program = model.compile_with_xla(classify, device_variables, images, "cpu")
-        return lambda images: np.asarray(program(images))
+        # What ``classify`` of the model does with such a batch.
+        calls = model.split_rows(len(images), reading.read_buckets("", len(images), "CPU"))
+        programs = {
+            size: model.compile_with_xla(classify, device_variables, images[:size], "cpu")
+            for size in set(calls)
+        }
+        starts = np.cumsum([0, *calls])
+
+        def run(images):
+            running = [
+                programs[size](images[start : start + size])
+                for start, size in zip(starts, calls, strict=False)
+            ]
+            return np.concatenate([np.asarray(logits) for logits in running])
+
+        return run
 
     device_variables = jax.device_put(variables)
     return Engine(f"jax {jax.__version__}", make)

@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -257,6 +258,63 @@ def test_environment_of_a_cpu_instance(module, monkeypatch):
 def test_share_of_cores(module, eight_cores, text, groups, threads):
     instances = [{"kind": kind, "count": count} for kind, count in groups]
     assert module.share_of_cores(text, instances) == threads
+
+
+@pytest.fixture(autouse=True)
+def memory_as_it_was(module, monkeypatch):
+    """What the model does to the memory of its own process is not done to this one."""
+    for option in tuple(module.KEEP_MEMORY):
+        monkeypatch.delitem(module.KEEP_MEMORY, option)
+
+
+KEEPING = """
+import importlib.util, sys, types
+import numpy as np
+
+sys.dont_write_bytecode = True
+sys.path.append(sys.argv[1].rpartition("/")[0])
+sys.modules["triton_python_backend_utils"] = types.ModuleType("")
+spec = importlib.util.spec_from_file_location("model", sys.argv[1])
+model = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(model)
+
+def resident():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) >> 10
+
+def kept():
+    before = resident()
+    np.ones(100 << 20, np.uint8)
+    return resident() - before
+
+for keep in sys.argv[2:]:
+    if keep == "yes":
+        model.keep_freed_memory()
+    print(kept())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep memory")
+def test_freed_memory_is_kept():
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPING, MODEL_PY, "no", "yes"],
+        check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    without, with_it = map(int, done.stdout.split())
+    assert without < 50
+    assert with_it > 90
+
+
+def test_the_memory_of_a_process_of_others_is_theirs(module, monkeypatch):
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda _: pytest.fail("it was changed"))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(module.keep_freed_memory).result()
+
+
+def test_a_c_library_that_cannot_keep_memory(module, monkeypatch):
+    monkeypatch.setitem(module.KEEP_MEMORY, -1, -1)
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda _: object())
+    module.keep_freed_memory()
 
 
 @pytest.fixture(params=["Linux", "another system"])
