@@ -33,7 +33,7 @@ def machine() -> dict[str, str]:
         "CPU": f"{_cpu()}, {os.cpu_count()} logical processors",
         "Instructions": " ".join(_instructions()) or "not known",
         "Memory": _memory(),
-        "System": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "System": f"{platform.system()} {_release()} {platform.machine()}",
         "Python": platform.python_version(),
     }
     for name in PACKAGES:
@@ -82,6 +82,12 @@ def _cpu() -> str:
 def _instructions() -> list[str]:
     flags = (_field("/proc/cpuinfo", "flags") or "").split()
     return [name for name in INSTRUCTIONS if name in flags]
+
+
+def _release() -> str:
+    """The kernel's version, without what its builder has added."""
+    number = re.match(r"[\d.]*\d", platform.release())
+    return number[0] if number else "of unknown version"
 
 
 def _memory() -> str:
