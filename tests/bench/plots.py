@@ -10,6 +10,7 @@ from parts import Plot
 
 SUFFIXES = ("svg", "png")
 MARKERS = "osD^vP*X"
+FEW = 4  # lines that leave room for a legend
 
 
 def draw(plot: Plot, folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
@@ -23,7 +24,8 @@ def draw(plot: Plot, folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[P
     from matplotlib import ticker
 
     folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    is_crowded = len(plot.lines) > FEW
+    figure, axes = plt.subplots(figsize=(9.5 if is_crowded else 7, 4.2), layout="constrained")
     for line, marker in zip(plot.lines, itertools.cycle(MARKERS), strict=False):
         medians = [each.median for each in line.y]
         below = [each.median - each.least for each in line.y]
@@ -46,7 +48,10 @@ def draw(plot: Plot, folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[P
     axes.set_xticks(ticks, [f"{x:.3g}" for x in ticks], minor=False)
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small")
+    if is_crowded:  # beside the lines, not over them
+        figure.legend(fontsize="small", loc="outside right upper")
+    else:
+        axes.legend(fontsize="small")
     files = [folder / f"{plot.name}.{suffix}" for suffix in suffixes]
     for file in files:
         figure.savefig(file, dpi=120, metadata={"Date": None} if file.suffix == ".svg" else None)
