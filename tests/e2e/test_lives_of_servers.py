@@ -21,7 +21,7 @@ import client
 from triton_stub import InferenceError, LoadError
 
 NAME = "resnet18_digits"
-COMPILED = re.compile(r"batch \d+ compiled and run in ([\d.]+) s")
+COMPILED = re.compile(r"batch \d+ compiled in ([\d.]+) s")
 EXECUTES = re.compile(rf"model {NAME}, instance ({NAME}_0_\d), executing")
 HIT = re.compile(r"Persistent compilation cache hit for '(\w+)'")
 PENDING = re.compile(
@@ -84,20 +84,20 @@ def test_the_second_start_finds_compiled_programs(
     repository = new_repository("again")
     write_digits(repository)
 
-    def log_of_a_start() -> tuple[str, str]:
+    def log_of_a_start() -> tuple[str, int, str]:
         started = time.perf_counter()
         # With this JAX says which programs it has found.
         with start(repository, volumes={volume: "/cache"}, env={"JAX_LOG_COMPILES": "1"}) as engine:
             seconds = time.perf_counter() - started
             log = engine.log()
         compiled = [float(number) for number in COMPILED.findall(log)]
-        assert len(compiled) == 5  # a program for each batch size
-        told = f"{seconds:.1f} s until ready, {sum(compiled):.1f} s of them for 5 programs"
-        return log, told
+        told = f"{seconds:.1f} s until ready, {sum(compiled):.1f} s of them for {len(compiled)} programs"
+        return log, len(compiled), told
 
-    (first, cold), (second, warm) = log_of_a_start(), log_of_a_start()
+    (first, programs, cold), (second, as_many, warm) = log_of_a_start(), log_of_a_start()
+    assert programs == as_many >= 3  # one for each batch size; on a GPU there are more
     assert not HIT.findall(first)
-    assert HIT.findall(second).count("jit_classify") == 5
+    assert HIT.findall(second).count("jit_classify") == programs
     tell(f"compilation cache empty: {cold}")
     tell(f"compilation cache warm:  {warm}")
 
