@@ -91,8 +91,8 @@ def test_the_second_start_finds_compiled_programs(
             seconds = time.perf_counter() - started
             log = engine.log()
         compiled = [float(number) for number in COMPILED.findall(log)]
-        told = f"{seconds:.1f} s until ready, {sum(compiled):.1f} s of them for {len(compiled)} programs"
-        return log, len(compiled), told
+        programs = f"{sum(compiled):.1f} s of them for {len(compiled)} programs"
+        return log, len(compiled), f"{seconds:.1f} s until ready, {programs}"
 
     (first, programs, cold), (second, as_many, warm) = log_of_a_start(), log_of_a_start()
     assert programs == as_many >= 3  # one for each batch size; on a GPU there are more
