@@ -40,6 +40,7 @@ BENCHMARKS = {
     "serving": "the ResNets on the real server beside a tutorial's, the loss in serving, latency",
     "start": "from a server's start until its model is ready",
     "overhead": "what a request costs beyond the model's own time",
+    "tensors": "what each further tensor of a request costs",
     "costs": "importing the stub, loading a model, memory, copies of large tensors",
     "endpoints": "requests a second over HTTP and gRPC, beside the real server",
 }

@@ -39,6 +39,20 @@ def test_what_a_request_costs(settings, monkeypatch):
     assert (target.at_most, target.unit) == (20, "µs")
 
 
+def test_what_a_tensor_costs(settings, monkeypatch):
+    import tensors
+
+    monkeypatch.setattr(tensors, "NativeEngine", Other)
+    part = tensors.run(settings)
+    assert len(part.rows) == 6
+    for row in part.rows:
+        each = [(m - f) / 16 for f, m in zip(row["few"].rounds, row["many"].rounds, strict=True)]
+        assert row["each"].rounds == tuple(each)
+    in_process = part.rows[0]
+    assert in_process["way"] == tensors.IN_PROCESS
+    assert in_process["many"].median > in_process["few"].median
+
+
 def test_requests_a_second(settings, monkeypatch):
     import endpoints
 
