@@ -72,7 +72,7 @@ def main() -> int:
         for number, part in enumerate(parts):
             part.measured = {
                 "date": f"{datetime.now(UTC):%Y-%m-%d}", "took": took, "quick": settings.quick,
-                "rounds": settings.rounds, "benchmark": name, "number": number, "machine": where,
+                "benchmark": name, "number": number, "machine": where,
             }  # fmt: skip
             write(part, settings.output)
             print(page.section(part), flush=True)

@@ -23,9 +23,7 @@ def section(part: Part, plots: str = "plots") -> str:
     blocks = [f"## {part.title}", part.description.strip()]
     if part.measured:
         took = f"{part.measured['took']:.0f} s"
-        rounds = part.measured["rounds"]
-        kind = f"{rounds} round{'s' if rounds > 1 else ''}"
-        kind = "a quick run" if part.measured["quick"] else kind
+        kind = "a quick run" if part.measured["quick"] else rounds(part)
         blocks.append(f"Measured on {part.measured['date']}: {kind}, {took}.")
     if part.rows:
         blocks.append(table(part.columns, part.rows))
@@ -34,6 +32,14 @@ def section(part: Part, plots: str = "plots") -> str:
     blocks += [f"- Not measured: {sentence}" for sentence in part.absent]
     blocks += [f"![{plot.title}]({plots}/{plot.name}.svg)" for plot in part.plots]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def rounds(part: Part) -> str:
+    """How many each figure is the median of: short ones have more."""
+    cells = [cell for row in part.rows for cell in row.values()]
+    counts = {len(cell.rounds) for cell in cells if isinstance(cell, Spread)} or {1}
+    span = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    return f"{span} round{'' if counts == {1} else 's'}"
 
 
 def page(parts: Sequence[Part], machine: Mapping[str, str], absent: Sequence[str] = ()) -> str:

@@ -88,7 +88,8 @@ def run(settings: Settings) -> Part:
             "all processes included: the server, the one that completes the configuration, and "
             "one for each instance. The batch sizes are told to the model (batch_buckets). The "
             "script has the same Python and the same packages, makes the weights as numbers, and "
-            "is ready after the last call. No end of a process is counted."
+            "is ready after the last call. No end of a process is counted. What the last line "
+            "says is waiting more than work: on a faster machine it is more of the whole."
         ),
         columns={"way": "what", "seconds": "s", "ratio": "beside the script"},
         rows=[

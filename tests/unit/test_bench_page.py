@@ -25,8 +25,7 @@ def page(parts):
 
 def measured_on(machine):
     return {
-        "date": "2026-02-03", "took": 12.3, "quick": False, "rounds": 3, "machine": machine,
-        "benchmark": "b",
+        "date": "2026-02-03", "took": 12.3, "quick": False, "machine": machine, "benchmark": "b",
     }  # fmt: skip
 
 
@@ -78,6 +77,19 @@ def test_a_section(page, part):
 def test_a_quick_run_says_so(page, part):
     part.measured["quick"] = True
     assert "Measured on 2026-02-03: a quick run, 12 s." in page.section(part)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"), [([1], "1 round"), ([2, 2], "2 rounds"), ([15, 3], "3 to 15 rounds")]
+)
+def test_the_rounds_of_its_figures(page, parts, part, counts, said):
+    part.rows = [{"what": "this", "a": parts.Spread.of(range(count))} for count in counts]
+    assert f"Measured on 2026-02-03: {said}, 12 s." in page.section(part)
+
+
+def test_figures_of_one_value_are_of_one_round(page, part):
+    part.rows = [{"what": "this", "a": 1.5}]
+    assert "Measured on 2026-02-03: 1 round, 12 s." in page.section(part)
 
 
 def test_the_page(page, part):
