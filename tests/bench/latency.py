@@ -16,7 +16,7 @@ def measure(
 ) -> dict[float, list[Figures]]:
     """Figures of each round by the part of the capacity (requests a second) that is offered."""
     parts = settings.pick((0.3, 0.5, 0.7, 0.8, 0.9), (0.5, 0.8))
-    seconds = settings.pick(3.0, 1.5)
+    seconds = settings.pick(3.0, 1.0)
     seeds = dict.fromkeys(parts, 0)
 
     def offer(part: float) -> Figures:

@@ -72,7 +72,7 @@ def measure(architecture: str, settings: Settings) -> Part:
     from paper import Paper
 
     batches = settings.pick((1, 4, 8, 16), quick=(1, 8))
-    seconds = settings.pick(0.4, quick=0.3)
+    seconds = settings.pick(0.4, quick=0.2)
     torch = importlib.util.find_spec("torch") is not None and architecture != "resnet18"
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         weights = Path(folder, "weights.h5")

@@ -43,7 +43,7 @@ Measured = Mapping[Cell, list[Figures]]
 def run(settings: Settings) -> list[Part]:
     architectures = settings.pick(("resnet18", "resnet50"), ("resnet18",))
     crowds = settings.pick((1, 4, MOST), (1, MOST))
-    seconds = settings.pick(3.0, 1.5)
+    seconds = settings.pick(3.0, 1.0)
     environment = NativeEnvironment.find()
     default = resnets.default("cpu_engine")
     owners = {

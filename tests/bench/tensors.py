@@ -16,7 +16,6 @@ import tritonclient.grpc
 import tritonclient.http
 from parts import Part, Settings, Spread, interleaved
 
-from triton_stub.engines.engine import Engine
 from triton_stub.engines.native import NativeEngine
 from triton_stub.engines.stub import StubEngine
 
@@ -24,6 +23,8 @@ FEW, MANY = 1, 17  # tensors in, and as many out
 WARM_UP = 50
 NUMBERS = np.arange(4, dtype=np.float32)
 IN_PROCESS = "stub, in process"
+
+Ask = Callable[[], object]
 
 CODE = """
 import triton_python_backend_utils as pb_utils
@@ -45,9 +46,7 @@ def run(settings: Settings) -> Part:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for count in (FEW, MANY):
             write_echo_of(folder, count)
-        asks = {
-            (way, count): ask for count in (FEW, MANY) for way, ask in ways(stack, folder, count)
-        }
+        asks = dict(ways(stack, folder))
         for ask in asks.values():
             for _ in range(WARM_UP):
                 ask()
@@ -100,26 +99,27 @@ def write_echo_of(repository: Path, count: int) -> None:
     (folder / "1/model.py").write_text(CODE)
 
 
-def ways(stack: ExitStack, models: Path, count: int) -> Iterator[tuple[str, Callable[[], object]]]:
+def ways(stack: ExitStack, models: Path) -> Iterator[tuple[tuple[str, int], Ask]]:
     """Each sends a request with so many tensors and reads all of the answer."""
-    name = name_of(count)
-    engines: dict[str, Engine] = {
-        IN_PROCESS: StubEngine(models, models=[name]),
-        f"{IN_PROCESS}, the model in a process of its own": StubEngine(
-            models, models=[name], isolation="process"
-        ),
+    thread = stack.enter_context(StubEngine(models))
+    process = stack.enter_context(StubEngine(models, isolation="process"))
+    native = stack.enter_context(NativeEngine(models))
+    in_process = {
+        IN_PROCESS: thread,
+        f"{IN_PROCESS}, the model in a process of its own": process,
     }
-    given = {f"IN{number}": NUMBERS for number in range(count)}
-    for way, engine in engines.items():
-        yield way, partial(stack.enter_context(engine).model(name), **given)
-    for engine in (StubEngine(models, models=[name]), NativeEngine(models, models=[name])):
-        stack.enter_context(engine)
+    for way, stub in in_process.items():
+        for count in (FEW, MANY):
+            given = {f"IN{number}": NUMBERS for number in range(count)}
+            yield (way, count), partial(stub.model(name_of(count)), **given)
+    for engine in (thread, native):
         for title, flavour, url in (
             ("HTTP", tritonclient.http, engine.http_url),
             ("gRPC", tritonclient.grpc, engine.grpc_url),
         ):
             client = stack.enter_context(flavour.InferenceServerClient(url))
-            yield f"{engine.name}, {title}", partial(infer, flavour, client, count)
+            for count in (FEW, MANY):
+                yield (f"{engine.name}, {title}", count), partial(infer, flavour, client, count)
 
 
 def infer(flavour: Any, client: Any, count: int) -> None:
@@ -131,7 +131,7 @@ def infer(flavour: Any, client: Any, count: int) -> None:
         result.as_numpy(f"OUT{number}")
 
 
-def microseconds(ask: Callable[[], object], requests: int) -> float:
+def microseconds(ask: Ask, requests: int) -> float:
     """The median of so many requests."""
     spent = []
     for _ in range(requests):
