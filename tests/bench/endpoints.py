@@ -21,7 +21,7 @@ Cell = tuple[str, str, int, str]  # protocol, model, clients, engine
 
 def run(settings: Settings) -> Part:
     crowds = settings.pick({"http": (1, 4, 16), "grpc": (1, 16)}, {"http": (1, 16)})
-    seconds = settings.pick(1.5, 0.6)
+    seconds = settings.pick(1.5, 0.4)
     with (
         tempfile.TemporaryDirectory() as folder,
         Generator() as generator,

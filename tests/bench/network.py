@@ -84,7 +84,9 @@ def measure(architecture: str, settings: Settings) -> Part:
             for way in WAYS
             if torch or way not in TORCH
         }
-        agreed = compare(engines, Path(folder))
+        for engine in engines.values():  # they start side by side
+            engine.wait_until_ready()
+        agreed = compare(engines, random_images(batches[1]), Path(folder))  # made once
         cells = {
             (way, batch): (lambda engine=engine, batch=batch: engine.speed(batch, seconds))
             for batch in batches
@@ -113,13 +115,15 @@ class Engine:
         self._way = way
 
     def __enter__(self) -> Self:
-        self.version = self._hear()["version"]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
+
+    def wait_until_ready(self) -> None:
+        self.version = self._hear()["version"]
 
     def speed(self, batch: int, seconds: float) -> float:
         """Images a second."""
@@ -142,9 +146,8 @@ class Engine:
         return json.loads(line)
 
 
-def compare(engines: dict[str, Engine], folder: Path) -> dict[str, float]:
+def compare(engines: dict[str, Engine], images: np.ndarray, folder: Path) -> dict[str, float]:
     """How far each one's logits are from ONNX Runtime's, as a part of the largest."""
-    images = random_images(2)
     expected = engines["ONNX Runtime"].logits(images, folder)
     far = {}
     for way, engine in engines.items():

@@ -41,7 +41,7 @@ Ask = Callable[[], int]
 
 
 def run(settings: Settings) -> Part:
-    requests = settings.pick(2000, 500)
+    requests = settings.pick(2000, 300)
     with ExitStack() as stack:
         asks = dict(ways(stack))
         for ask in asks.values():
