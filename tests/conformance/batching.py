@@ -24,7 +24,7 @@ _PATIENCE = 60.0  # seconds until a request must be where it goes
 
 # Tells each request in which call of execute it is, where in it, and the shape of its first input
 # as the model has it. One with a parameter "gate" keeps the model busy until the file of that name
-# exists; that it has begun, another file says.
+# exists; that it has begun, another file says. With a parameter "seconds" it keeps it busy so long.
 MODEL = """
 import json, os, time
 import numpy as np
@@ -37,7 +37,9 @@ class TritonPythonModel:
     def execute(self, requests):
         call, self.calls = self.calls, self.calls + 1
         for request in requests:
-            gate = json.loads(request.parameters() or "{}").get("gate")
+            parameters = json.loads(request.parameters() or "{}")
+            time.sleep(float(parameters.get("seconds", 0)))
+            gate = parameters.get("gate")
             if gate:
                 open(gate + ".begun", "w").close()
                 until = time.monotonic() + 120

@@ -83,7 +83,10 @@ def test_a_batch_grows_to_a_preferred_size(both: Engines, tmp_path: Path) -> Non
     def body(engine: Engine) -> Any:
         with queueing(engine, "preferred") as queue:
             with busy(engine, "preferred", queue, tmp_path):
-                for _ in range(6):
+                # Two payloads may wait: only when the first of them is executed do more requests
+                # get into the second, and the real batcher looks for room twice a second.
+                queue.send(Arrival(parameters={"seconds": "1.5"}))
+                for _ in range(5):
                     queue.send(ONE)
             return queue.outcome()
 
